@@ -1,0 +1,117 @@
+/*
+ * heap.h: what a thread allocates from: a bin for each size class, the slabs behind them, and the
+ * buffer of blocks on their way to other heaps.
+ *
+ * A thread reaches its heap by one initial-exec TLS pointer, heap_current. Three heaps are sentinels:
+ * constant, with empty bins, and no slab's owner, so that malloc misses and free finds nothing its own,
+ * by the branches that are there anyway:
+ *
+ *     HEAP_START   the thread has not allocated yet
+ *     HEAP_INSIDE  the thread is inside an entry point. Each stores this on entry and the heap back on
+ *                  exit, so a signal handler that interrupts it, and allocates, meets this one
+ *     HEAP_GONE    the thread's destructors have run
+ *
+ * The slow path behind a sentinel works with another heap: a new one for HEAP_START, a borrowed one for
+ * the other two. That is what makes malloc and free async-signal-safe.
+ *
+ * SYNCHRONIZATION. A heap is touched by the thread that holds it, and by nobody else, but for the
+ * fields marked atomic. Heaps are type-stable. They change hands through two stacks (release by push,
+ * acquire by pop): `parked` heaps come with their blocks and slabs, `spare` ones are empty.
+ */
+#ifndef HAK_HEAP_H
+#define HAK_HEAP_H
+
+#include "../remote/outbuf.h"
+
+struct bin {
+    struct block *head; /* last freed, first reused */
+    int32_t room;       /* how many more fit before the bin is flushed */
+    int32_t limit;      /* constant: room of an empty bin */
+};
+
+static_assert(sizeof(struct bin) == SIZE_BIN_BYTES, "size_bin_offset is pre-scaled by it");
+
+struct heap {
+    struct bin bin[SIZE_CLASS_COUNT]; /* owner only; first, as tokens are addresses of bins */
+    struct outbuf out;                /* owner only */
+    struct owned owned;               /* owner only */
+
+    lf_node link;             /* by who has it: in `parked` or `spare` */
+    struct heap *all_next;    /* constant after publication: the list of all heaps */
+    _Atomic(uint32_t) holder; /* atomic: 0, or 1 + the fork generation of the process it is held in */
+    _Atomic(bool) busy;       /* atomic, holder writes: it is inside a slow path */
+};
+
+static_assert(offsetof(struct heap, bin) == 0, "a token minus the heap is an offset of a bin");
+
+enum heap_sentinel { HEAP_START, HEAP_INSIDE, HEAP_GONE, HEAP_SENTINELS };
+
+extern const struct heap heap_sentinels[HEAP_SENTINELS];
+extern __thread struct heap *heap_current __attribute__((tls_model("initial-exec")));
+
+HAK_INLINE struct heap *heap_sentinel(enum heap_sentinel which)
+{
+    return (struct heap *)&heap_sentinels[which];
+}
+
+/* From here to heap_leave, a signal handler finds HEAP_INSIDE. The fences are for the compiler: a
+ * handler runs in this very thread. */
+HAK_INLINE struct heap *heap_enter(void)
+{
+    struct heap *h = heap_current;
+    heap_current = heap_sentinel(HEAP_INSIDE);
+    atomic_signal_fence(memory_order_seq_cst);
+    return h;
+}
+
+HAK_INLINE void heap_leave(struct heap *h)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    heap_current = h;
+}
+
+/* n <= SIZE_SLAB_MAX */
+HAK_INLINE struct bin *heap_bin_for(struct heap *h, size_t n)
+{
+    return (struct bin *)((char *)h + size_to_bin_offset(n));
+}
+
+/* "Mine?" and "which bin?" in one subtraction: a registry word of a slab that h owns is its bin. */
+HAK_INLINE bool heap_is_own_bin(const struct heap *h, uintptr_t word)
+{
+    return word - (uintptr_t)h < sizeof h->bin;
+}
+
+HAK_INLINE void bin_push(struct bin *bin, struct block *b)
+{
+    b->next = bin->head;
+    bin->head = b;
+    bin->room--;
+}
+
+HAK_INLINE struct block *bin_pop(struct bin *bin)
+{
+    struct block *b = bin->head;
+    bin->head = b->next;
+    bin->room++;
+    return b;
+}
+
+/* For the slow paths: the heap to work with, given the one that heap_enter returned; NULL if it was a
+ * sentinel and there is no memory for a heap. heap_close ends it, and leaves. */
+struct heap *heap_open(struct heap *entered);
+void heap_close(struct heap *entered, struct heap *work);
+
+/* Gives back `count` blocks, the last freed first. */
+void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
+/* Everything the heap holds goes back to its slabs, and the slabs to whoever wants them. */
+void heap_dissolve(struct heap *h);
+/* Dissolves the parked heaps; false if there were none. */
+bool heap_dissolve_parked(void);
+
+/* At thread exit: parks or dissolves the heap. */
+void heap_retire(struct heap *h);
+/* In the child of a fork: heaps of threads that are not there any more may be taken over. */
+void heap_after_fork_child(void);
+
+#endif

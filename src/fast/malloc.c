@@ -1,0 +1,65 @@
+/*
+ * malloc.c: malloc and free. Page one of hakmem.
+ *
+ * malloc:  size -> bin -> its head.           A miss, or a large size, is malloc_slow's.
+ * free:    address -> word of its unit -> if that is a bin of mine, push.
+ *          A bin that runs over is free_overflow's; a block that is not mine is free_elsewhere's.
+ *
+ * SYNCHRONIZATION: everything touched here is this thread's own, but for the word, which free reads and
+ * which says "mine" only if this thread wrote it. Nothing waits, and a signal handler may call both at
+ * any instruction (heap.h).
+ */
+#include "heap.h"
+#include "slow.h"
+#include "names.h"
+
+#include <hakmem.h>
+
+void *hak_malloc(size_t size)
+{
+    struct heap *h = heap_enter();
+    if (HAK_LIKELY(size <= SIZE_SLAB_MAX)) {
+        struct bin *bin = heap_bin_for(h, size);
+        if (HAK_LIKELY(bin->head != NULL)) {
+            struct block *b = bin_pop(bin);
+            heap_leave(h);
+            return b;
+        }
+    }
+    return malloc_slow(h, size);
+}
+
+void hak_free(void *p)
+{
+    struct heap *h = heap_enter();
+    uintptr_t word = registry_word(p);
+    if (HAK_UNLIKELY(!heap_is_own_bin(h, word))) {
+        free_elsewhere(h, p, word);
+        return;
+    }
+    struct bin *bin = (struct bin *)word;
+    bin_push(bin, p);
+    if (HAK_UNLIKELY(bin->room < 0)) {
+        free_overflow(h, bin);
+        return;
+    }
+    heap_leave(h);
+}
+
+HAK_ALIAS(malloc, hak_malloc)
+HAK_ALIAS(free, hak_free)
+HAK_ALIAS(cfree, hak_free)
+
+/* C++'s operator delete, in all 12 forms: the size, alignment and tag say nothing the address does not. */
+HAK_SYMBOL(delete_1, "_ZdlPv", hak_free)
+HAK_SYMBOL(delete_2, "_ZdaPv", hak_free)
+HAK_SYMBOL(delete_3, "_ZdlPvm", hak_free)
+HAK_SYMBOL(delete_4, "_ZdaPvm", hak_free)
+HAK_SYMBOL(delete_5, "_ZdlPvRKSt9nothrow_t", hak_free)
+HAK_SYMBOL(delete_6, "_ZdaPvRKSt9nothrow_t", hak_free)
+HAK_SYMBOL(delete_7, "_ZdlPvSt11align_val_t", hak_free)
+HAK_SYMBOL(delete_8, "_ZdaPvSt11align_val_t", hak_free)
+HAK_SYMBOL(delete_9, "_ZdlPvmSt11align_val_t", hak_free)
+HAK_SYMBOL(delete_10, "_ZdaPvmSt11align_val_t", hak_free)
+HAK_SYMBOL(delete_11, "_ZdlPvSt11align_val_tRKSt9nothrow_t", hak_free)
+HAK_SYMBOL(delete_12, "_ZdaPvSt11align_val_tRKSt9nothrow_t", hak_free)

@@ -1,0 +1,47 @@
+/*
+ * options.c: the environment variables, read once, by a constructor.
+ *
+ *     HAKMEM_PURGE_KIB        8192    free pages that stay with hakmem, over the process
+ *     HAKMEM_WHALE_CACHE_KIB  32768   freed blocks over 1 MiB that stay mapped
+ *     HAKMEM_STATS            0       1: malloc_stats() when the process ends
+ *
+ * SYNCHRONIZATION: none; single-threaded as constructors and destructors are.
+ */
+#include "../global/os.h"
+#include "../global/segment.h"
+#include "../global/whale.h"
+
+#include <hakmem.h>
+#include <limits.h>
+#include <stdlib.h>
+
+static bool print_stats;
+
+/* A whole number of 0 to `most`; `otherwise`, with a word on stderr, for anything else. */
+static long read_number(const char *name, long otherwise, long most)
+{
+    const char *text = getenv(name);
+    char *end;
+    if (text == NULL)
+        return otherwise;
+    long value = strtol(text, &end, 10);
+    if (end != text && *end == '\0' && value >= 0 && value <= most)
+        return value;
+    os_say("%s=%s is not a whole number of 0 to %ld; using %ld", name, text, most, otherwise);
+    return otherwise;
+}
+
+__attribute__((constructor)) static void read_options(void)
+{
+    const long most = LONG_MAX >> 20;
+    long purge = read_number("HAKMEM_PURGE_KIB", 8192, most);
+    segment_set_purge_limit(purge / (long)(UNIT_SIZE / 1024));
+    whale_set_cache_limit(KIB(read_number("HAKMEM_WHALE_CACHE_KIB", 32768, most)));
+    print_stats = read_number("HAKMEM_STATS", 0, 1) == 1;
+}
+
+__attribute__((destructor)) static void last_words(void)
+{
+    if (print_stats)
+        hak_malloc_stats();
+}

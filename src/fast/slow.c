@@ -1,0 +1,178 @@
+/*
+ * slow.c: see slow.h for the steps.
+ *
+ * SYNCHRONIZATION: all by the thread that entered.
+ */
+#include "slow.h"
+#include "foreign.h"
+#include "../global/os.h"
+#include "../global/run.h"
+#include "../global/whale.h"
+
+#include <errno.h>
+
+#define REFILL_ENOUGH 16 /* blocks: beyond, no further slab is asked */
+
+/* ---- malloc ---- */
+
+bool give_back_all(struct heap *work)
+{
+    if (work != NULL)
+        heap_dissolve(work);
+    bool any = heap_dissolve_parked();
+    any |= whale_drop_cache();
+    any |= segment_purge(0);
+    rcu_poll();
+    return any;
+}
+
+static void bin_fill(struct bin *bin, struct chain chain)
+{
+    chain.last->next = bin->head;
+    bin->head = chain.first;
+    bin->room -= (int32_t)chain.count;
+}
+
+static bool refill(struct heap *h, unsigned class_no)
+{
+    struct bin *bin = &h->bin[class_no];
+    struct slab *s = owned_find(&h->owned, class_no);
+    int32_t got = 0;
+    while (s != NULL) {
+        struct chain chain = owned_take(&h->owned, s);
+        bin_fill(bin, chain);
+        got += (int32_t)chain.count;
+        s = got < REFILL_ENOUGH ? TAILQ_FIRST(&h->owned.partial[class_no]) : NULL;
+    }
+    return got > 0;
+}
+
+/* The bin of a heap that was just obtained may have blocks. */
+static void *small_alloc(struct heap *h, unsigned class_no)
+{
+    struct bin *bin = &h->bin[class_no];
+    outbuf_flush(&h->out, &h->owned);
+    if (bin->head == NULL && !refill(h, class_no)) {
+        give_back_all(h);
+        if (!refill(h, class_no))
+            return NULL;
+    }
+    return bin_pop(bin);
+}
+
+static void *map_large(size_t size, size_t alignment, bool *zeroed)
+{
+    size = max_size(size, 1);
+    if (size <= SIZE_RUN_MAX && alignment <= SEGMENT_SIZE)
+        return run_alloc(size, alignment, zeroed);
+    return whale_alloc(size, alignment, zeroed);
+}
+
+static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroed)
+{
+    if (size > SIZE_MAX_ASK || alignment > SIZE_MAX_ASK / 2)
+        return NULL;
+    outbuf_flush(&h->out, &h->owned);
+    void *p = map_large(size, alignment, zeroed);
+    if (p == NULL && give_back_all(h))
+        p = map_large(size, alignment, zeroed);
+    return p;
+}
+
+static void *done(struct heap *entered, struct heap *work, void *p)
+{
+    heap_close(entered, work);
+    if (HAK_UNLIKELY(p == NULL))
+        errno = ENOMEM;
+    return p;
+}
+
+void *malloc_slow(struct heap *entered, size_t size)
+{
+    bool zeroed;
+    struct heap *h = heap_open(entered);
+    void *p = NULL;
+    if (HAK_LIKELY(h != NULL))
+        p = size <= SIZE_SLAB_MAX ? small_alloc(h, size_to_class(size))
+                                  : large_in(h, size, SIZE_GRANULE, &zeroed);
+    return done(entered, h, p);
+}
+
+void *large_alloc(size_t size, size_t alignment, bool *zeroed)
+{
+    struct heap *entered = heap_enter();
+    struct heap *h = heap_open(entered);
+    return done(entered, h, h != NULL ? large_in(h, size, alignment, zeroed) : NULL);
+}
+
+/* ---- free ---- */
+
+/* Back goes the hot half at the head: the colder the tail, the dearer the walk. */
+HAK_NOINLINE void free_overflow(struct heap *h, struct bin *bin)
+{
+    struct heap *work = heap_open(h);
+    outbuf_flush(&work->out, &work->owned);
+    heap_flush_bin(work, bin, bin->limit / 2 + 1);
+    heap_close(h, work);
+}
+
+static void check_block(struct slab *s, void *p)
+{
+    if (HAK_UNLIKELY(!slab_is_block_start(s, p)))
+        os_die("free(%p): not the start of a block, in a slab of %zu byte blocks; aborting", p,
+               slab_block_bytes(s));
+}
+
+static void keep(struct heap *h, struct slab *s, void *p)
+{
+    struct bin *bin = &h->bin[slab_class(s)];
+    bin_push(bin, p);
+    if (bin->room < 0)
+        heap_flush_bin(h, bin, bin->limit / 2 + 1);
+}
+
+static void slab_free(struct heap *h, void *p)
+{
+    struct slab *s = slab_of(p);
+    check_block(s, p);
+    if (h == NULL) {
+        ((struct block *)p)->next = NULL;
+        remote_push_ownerless(s, (struct chain){p, p, 1});
+    } else if (owned_has(&h->owned, s) || owned_claim(&h->owned, s)) {
+        keep(h, s, p);
+    } else {
+        outbuf_open(&h->out, &h->owned, s, p);
+    }
+}
+
+static void free_by_word(struct heap *h, void *p, uintptr_t word)
+{
+    switch (word) {
+    case UNIT_FREE:
+        os_die("free(%p): nothing is allocated there (a double free?); aborting", p);
+    case UNIT_RUN:
+        run_free(p);
+        break;
+    case UNIT_WHALE:
+        whale_free(p);
+        break;
+    default:
+        slab_free(h, p);
+    }
+}
+
+HAK_NOINLINE void free_elsewhere(struct heap *entered, void *p, uintptr_t word)
+{
+    if (p == NULL) {
+        heap_leave(entered);
+    } else if (word >= UNIT_WORDS && outbuf_add(&entered->out, p)) {
+        heap_leave(entered);
+    } else if (word == UNIT_FOREIGN) {
+        heap_leave(entered);
+        foreign_free(p);
+    } else {
+        struct heap *h = heap_open(entered);
+        free_by_word(h, p, word);
+        heap_close(entered, h);
+    }
+}

@@ -1,0 +1,38 @@
+/*
+ * slow.h: what malloc and free call when the fast path does not do. Each ends by leaving the heap.
+ *
+ * malloc_slow, in order:
+ *   1. a sentinel: find a heap to work with
+ *   2. over 32 KiB: a run, or a whale
+ *   3. my frees to others are sent off
+ *   4. a slab of mine with blocks left, or that others have freed into
+ *   5. a SHARED slab
+ *   6. a free unit, or a new segment
+ *   7. memory is out: all that is kept for later is given back, and once more from 3
+ *   8. ENOMEM
+ *
+ * free_elsewhere, in order:
+ *   1. NULL: nothing
+ *   2. another heap's: into the out-buffer
+ *   3. a sentinel: find a heap to work with
+ *   4. nobody's: claim the slab, and keep the block
+ *   5. a run, a whale
+ *   6. not hakmem's: to the C library
+ *
+ * SYNCHRONIZATION: all by the thread that entered.
+ */
+#ifndef HAK_SLOW_H
+#define HAK_SLOW_H
+
+#include "heap.h"
+
+void *malloc_slow(struct heap *entered, size_t size);
+void free_overflow(struct heap *h, struct bin *bin);
+void free_elsewhere(struct heap *entered, void *p, uintptr_t word);
+
+/* Blocks over 32 KiB, or aligned to more than 32 KiB. *zeroed: known to read as zero. errno is set. */
+void *large_alloc(size_t size, size_t alignment, bool *zeroed);
+/* Gives back what is kept for later, everywhere; false if there was nothing. */
+bool give_back_all(struct heap *work);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * census.h: what hakmem holds, counted by walking the registry.
+ *
+ * SYNCHRONIZATION: an RCU read section around the walk; each figure is read on its own, with relaxed
+ * loads, while others change them. Not for malloc or free.
+ */
+#ifndef HAK_CENSUS_H
+#define HAK_CENSUS_H
+
+#include "size_class.h"
+
+struct census_class {
+    size_t slabs;
+    size_t used; /* blocks out: in use, in bins, on their way */
+    size_t made; /* blocks cut so far */
+};
+
+struct census {
+    struct census_class class[SIZE_CLASS_COUNT];
+    size_t segments;
+    size_t free_units;
+    size_t dirty_units; /* free, and holding memory */
+    size_t runs;
+    size_t run_bytes;
+    size_t whales;
+    size_t whale_bytes;
+    size_t cached_bytes; /* of freed whales */
+    size_t meta_bytes;
+};
+
+void census_take(struct census *census);
+/* Over all tiers. */
+size_t census_used_bytes(const struct census *census);
+
+#endif

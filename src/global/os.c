@@ -1,0 +1,171 @@
+/*
+ * os.c: the system calls.
+ *
+ * SYNCHRONIZATION: one relaxed hint (where the last aligned mapping went); losing a race for it costs
+ * a second mmap.
+ */
+#include "os.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Atomic, relaxed: below it the next aligned mapping may well fit. Any value is right. */
+static _Atomic(uintptr_t) next_hint;
+
+static void *map_at(void *hint, size_t bytes, int protection)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | (protection == PROT_NONE ? MAP_NORESERVE : 0);
+    void *start = mmap(hint, bytes, protection, flags, -1, 0);
+    return start == MAP_FAILED ? NULL : start;
+}
+
+static bool is_aligned(const void *p, size_t alignment)
+{
+    return ((uintptr_t)p & (alignment - 1)) == 0;
+}
+
+/* Maps too much and gives the ends back. */
+static void *map_and_trim(size_t bytes, size_t alignment, int protection)
+{
+    if (bytes > PTRDIFF_MAX - alignment)
+        return NULL;
+    char *start = map_at(NULL, bytes + alignment, protection);
+    if (start == NULL)
+        return NULL;
+    char *aligned = (char *)align_up((uintptr_t)start, alignment);
+    if (aligned != start)
+        munmap(start, (size_t)(aligned - start));
+    munmap(aligned + bytes, (size_t)(start + alignment - aligned));
+    return aligned;
+}
+
+static void *map_aligned(size_t bytes, size_t alignment, int protection)
+{
+    int saved = errno;
+    uintptr_t hint = atomic_load_explicit(&next_hint, memory_order_relaxed);
+    hint = hint > bytes ? (hint - bytes) & ~(alignment - 1) : 0;
+    void *start = map_at((void *)hint, bytes, protection);
+    if (start != NULL && !is_aligned(start, alignment)) {
+        munmap(start, bytes);
+        start = map_and_trim(bytes, alignment, protection);
+    }
+    if (start != NULL)
+        atomic_store_explicit(&next_hint, (uintptr_t)start, memory_order_relaxed);
+    errno = saved;
+    return start;
+}
+
+void *os_map(size_t bytes)
+{
+    int saved = errno;
+    void *start = map_at(NULL, bytes, PROT_READ | PROT_WRITE);
+    errno = saved;
+    return start;
+}
+
+void *os_map_aligned(size_t bytes, size_t alignment)
+{
+    return map_aligned(bytes, alignment, PROT_READ | PROT_WRITE);
+}
+
+void *os_reserve_aligned(size_t bytes, size_t alignment)
+{
+    return map_aligned(bytes, alignment, PROT_NONE);
+}
+
+void os_unmap(void *start, size_t bytes)
+{
+    int saved = errno;
+    munmap(start, bytes);
+    errno = saved;
+}
+
+bool os_purge(void *start, size_t bytes)
+{
+    int saved = errno;
+    bool done = madvise(start, bytes, MADV_DONTNEED) == 0;
+    errno = saved;
+    return done;
+}
+
+bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes)
+{
+    int saved = errno;
+    bool done = mremap(start, old_bytes, new_bytes, 0) != MAP_FAILED;
+    errno = saved;
+    return done;
+}
+
+bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes)
+{
+    int saved = errno;
+    void *moved = mremap(start, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+    errno = saved;
+    return moved != MAP_FAILED;
+}
+
+bool os_barrier_all(void)
+{
+    int saved = errno;
+    bool done = syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+    errno = saved;
+    return done;
+}
+
+size_t os_page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t os_milliseconds(void)
+{
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC_COARSE, &now) != 0)
+        return 0;
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+unsigned os_processors(void)
+{
+    int saved = errno;
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    errno = saved;
+    return n > 0 ? (unsigned)n : 1;
+}
+
+static void say(const char *format, va_list arguments)
+{
+    char line[256] = "hakmem: ";
+    const size_t prefix = 8;
+    int n = vsnprintf(line + prefix, sizeof line - prefix - 1, format, arguments);
+    size_t length = prefix + min_size(n > 0 ? (size_t)n : 0, sizeof line - prefix - 2);
+    line[length++] = '\n';
+    ssize_t ignored = write(STDERR_FILENO, line, length);
+    (void)ignored;
+}
+
+void os_say(const char *format, ...)
+{
+    int saved = errno;
+    va_list arguments;
+    va_start(arguments, format);
+    say(format, arguments);
+    va_end(arguments);
+    errno = saved;
+}
+
+void os_die(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(format, arguments);
+    va_end(arguments);
+    abort();
+}

@@ -1,0 +1,39 @@
+/*
+ * os.h: the system calls that hakmem makes. No other file makes any.
+ *
+ * Every function keeps errno, since free() must; failure is in the return value alone.
+ *
+ * SYNCHRONIZATION: none of ours; the kernel's own locks (the address space) are the only thing that
+ * malloc and free ever wait for.
+ */
+#ifndef HAK_OS_H
+#define HAK_OS_H
+
+#include "base.h"
+
+/* Zeroed, readable and writable memory; NULL if the system refuses. */
+void *os_map(size_t bytes);
+/* The same with its start a multiple of `alignment`, a power of two of a page or more. */
+void *os_map_aligned(size_t bytes, size_t alignment);
+void os_unmap(void *start, size_t bytes);
+/* Gives the pages back at once; they read as zero afterwards. False: the contents are still there. */
+bool os_purge(void *start, size_t bytes);
+/* Grows or shrinks a mapping where it is. */
+bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes);
+/* Moves a mapping, with its pages, to a new aligned place of `new_bytes`, which os_reserve_aligned
+ * gave. On failure nothing has moved. */
+bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes);
+/* Address space only, to move into. */
+void *os_reserve_aligned(size_t bytes, size_t alignment);
+/* A full barrier on every running thread of this process (membarrier(2)); false if refused. */
+bool os_barrier_all(void);
+size_t os_page_size(void);
+/* Milliseconds of a coarse monotonic clock. */
+uint64_t os_milliseconds(void);
+unsigned os_processors(void);
+/* One line to standard error, "hakmem: " before it and a newline after; allocates nothing. */
+void os_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* os_say, then abort(). */
+_Noreturn void os_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

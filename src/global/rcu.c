@@ -1,0 +1,171 @@
+/*
+ * rcu.c: polled grace periods over urcu-bp.
+ *
+ * SYNCHRONIZATION
+ * - Readers. liburcu does not show its list of readers, so ours notes itself once, in a push-only
+ *   list, before its first read section. The push is a locked instruction: a poller that does not
+ *   see the note has unpublished before the reader's first look.
+ * - The poller holds `polling`, taken by exchange (acquire) and given back by store (release).
+ *   Whoever finds it taken goes away. A poller that is stopped parks the retired; nobody waits.
+ * - A grace period: unpublish; membarrier; each noted reader seen at nesting zero once; membarrier;
+ *   reclaim. The first membarrier orders the unpublishing before the look at the counters, against
+ *   the reader's counter store before its loads; the second orders its last loads before ours. Where
+ *   liburcu found no membarrier, its readers use full fences themselves.
+ */
+#include "rcu.h"
+#include "meta.h"
+#include "os.h"
+
+#include <urcu/static/urcu-bp.h>
+
+struct reader {
+    _Atomic(struct urcu_bp_reader *) urcu; /* constant after publication; memory of liburcu's arena */
+    struct reader *next;                   /* constant after publication */
+    bool was_outside;                      /* poller only: since the batch was taken */
+};
+
+static _Atomic(struct reader *) readers; /* atomic, push only */
+static lf_stack arrivals;                /* push and pop_all: retired, not yet in a batch */
+static lf_node *batch;                   /* poller only: waiting for its grace period */
+static _Atomic(bool) polling;            /* atomic: see above */
+static _Atomic(bool) closed;             /* atomic, relaxed */
+
+static bool is_noted(const struct urcu_bp_reader *urcu)
+{
+    struct reader *r = atomic_load_explicit(&readers, memory_order_acquire);
+    while (r != NULL && atomic_load_explicit(&r->urcu, memory_order_relaxed) != urcu)
+        r = r->next;
+    return r != NULL;
+}
+
+/* True if this thread's reader is in the list, or need not be since nothing can be reclaimed. */
+static bool note_reader(struct urcu_bp_reader *urcu)
+{
+    if (is_noted(urcu))
+        return true;
+    struct reader *r = meta_alloc(sizeof *r);
+    if (r == NULL)
+        return false;
+    atomic_store_explicit(&r->urcu, urcu, memory_order_relaxed);
+    r->next = atomic_load_explicit(&readers, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&readers, &r->next, r, memory_order_seq_cst,
+                                                  memory_order_relaxed))
+        continue;
+    return true;
+}
+
+void hak_rcu_read_lock(void)
+{
+    urcu_bp_read_lock(); /* registers this thread */
+    if (note_reader(URCU_TLS(urcu_bp_reader)))
+        return;
+    /* No memory for a note: nothing is reclaimed from here on, and this reader is safe. */
+    rcu_close();
+}
+
+void hak_rcu_read_unlock(void)
+{
+    urcu_bp_read_unlock();
+}
+
+static bool barrier_all(void)
+{
+    if (!urcu_bp_has_sys_membarrier) {
+        atomic_thread_fence(memory_order_seq_cst);
+        return true;
+    }
+    return os_barrier_all();
+}
+
+static bool is_outside(struct reader *r)
+{
+    struct urcu_bp_reader *urcu = atomic_load_explicit(&r->urcu, memory_order_relaxed);
+    return (__atomic_load_n(&urcu->ctr, __ATOMIC_ACQUIRE) & URCU_BP_GP_CTR_NEST_MASK) == 0;
+}
+
+/* Takes what has arrived. The readers are looked up after that, never before: one that noted itself
+ * in between may have found what had not been unpublished yet. */
+static bool batch_begin(void)
+{
+    if (lf_stack_is_empty(&arrivals))
+        return false;
+    batch = lf_stack_pop_all_upmc(&arrivals);
+    lf_full_barrier_after_rmw();
+    struct reader *r = atomic_load_explicit(&readers, memory_order_seq_cst);
+    for (; r != NULL; r = r->next)
+        r->was_outside = false;
+    return batch != NULL;
+}
+
+static bool all_were_outside(struct reader *first)
+{
+    bool all = true;
+    for (struct reader *r = first; r != NULL; r = r->next) {
+        r->was_outside = r->was_outside || is_outside(r);
+        all = all && r->was_outside;
+    }
+    return all;
+}
+
+static void batch_end(void)
+{
+    lf_node *node = batch;
+    batch = NULL;
+    while (node != NULL) {
+        struct retired *retired = LF_CONTAINER(node, struct retired, node);
+        node = node->next;
+        retired->reclaim(retired);
+    }
+}
+
+static void poll_alone(void)
+{
+    if (batch == NULL && !batch_begin())
+        return;
+    struct reader *first = atomic_load_explicit(&readers, memory_order_seq_cst);
+    if (first != NULL && !barrier_all())
+        return;
+    if (!all_were_outside(first))
+        return;
+    if (first != NULL && !barrier_all())
+        return;
+    batch_end();
+}
+
+void rcu_poll(void)
+{
+    if (atomic_load_explicit(&closed, memory_order_relaxed) ||
+        atomic_exchange_explicit(&polling, true, memory_order_acquire))
+        return;
+    poll_alone();
+    atomic_store_explicit(&polling, false, memory_order_release);
+}
+
+void rcu_retire(struct retired *retired, void (*reclaim)(struct retired *))
+{
+    retired->reclaim = reclaim;
+    lf_stack_push(&arrivals, &retired->node);
+    rcu_poll();
+}
+
+void rcu_close(void)
+{
+    atomic_store_explicit(&closed, true, memory_order_relaxed);
+}
+
+void rcu_before_fork(void)
+{
+    urcu_bp_before_fork();
+}
+
+void rcu_after_fork_parent(void)
+{
+    urcu_bp_after_fork_parent();
+}
+
+void rcu_after_fork_child(void)
+{
+    urcu_bp_after_fork_child();
+    if (atomic_exchange_explicit(&polling, false, memory_order_relaxed))
+        batch = NULL; /* its poller vanished with the batch half reclaimed: it stays mapped */
+}

@@ -1,0 +1,112 @@
+/*
+ * registry.h: from an address to what owns it, in two loads.
+ *
+ * The address space is cut at 16 GiB into leaves. A leaf has a word for each 64 KiB unit, which is all
+ * that free() reads, and a pointer for each 4 MiB, which leads to the segment or whale there:
+ *
+ *     root[p >> 34] -> leaf ->   word[p >> 16 & 0x3ffff]    what the unit is, and whose
+ *                              region[p >> 22 & 0xfff]      its segment or whale
+ *
+ * A unit's word is one of the small numbers below, or the address of the bin that its slab's owner
+ * frees its blocks to: one subtraction then answers "mine?" and "which bin?". The word is a copy of
+ * what the slab's `owner` says, and `owner` decides (global/slab.h). The copy may be behind, with one
+ * exception that everything rests on: it names a heap only while that heap owns the slab, as seen by
+ * the thread that runs the heap, since that thread wrote both.
+ *
+ * SYNCHRONIZATION. Reads are wait-free and take nothing: who frees a block has a live block, and a
+ * live block pins its unit's word, its region and its leaf. Leaves are never unmapped. Regions are
+ * published by rcu_assign_pointer and read by rcu_dereference; whoever looks at regions *without* a
+ * live block in them must be in a read section (registry_walk), and regions are reused and unmapped
+ * only after a grace period (global/reclaim.h).
+ */
+#ifndef HAK_REGISTRY_H
+#define HAK_REGISTRY_H
+
+#include "base.h"
+
+#define REGISTRY_ADDRESS_BITS 48
+#define LEAF_SHIFT            34
+#define LEAF_UNITS            ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
+#define LEAF_REGIONS          ((size_t)1 << (LEAF_SHIFT - SEGMENT_SHIFT))
+#define REGISTRY_LEAVES       ((size_t)1 << (REGISTRY_ADDRESS_BITS - LEAF_SHIFT))
+
+/* What a unit's word may say, bins apart. */
+enum unit_word {
+    UNIT_FOREIGN = 0, /* not hakmem's; what a fresh table says */
+    UNIT_FREE,        /* in a segment, nobody's: no block can be there */
+    UNIT_UNOWNED,     /* a slab that no heap owns (UNOWNED or SHARED) */
+    UNIT_RUN,         /* the first unit of an L2.5 run */
+    UNIT_WHALE,       /* the first unit of a whale */
+    UNIT_WORDS
+};
+
+enum region_kind { REGION_SEGMENT = 1, REGION_WHALE };
+
+/* The head of every segment and whale. */
+struct region {
+    enum region_kind kind; /* constant while published */
+    char *base;            /* constant while published */
+    _Atomic(size_t) size;  /* atomic, relaxed: mapped bytes; its holder may resize a whale */
+};
+
+HAK_INLINE size_t region_size(const struct region *region)
+{
+    return atomic_load_explicit(&region->size, memory_order_relaxed);
+}
+
+HAK_INLINE void region_set_size(struct region *region, size_t size)
+{
+    atomic_store_explicit(&region->size, size, memory_order_relaxed);
+}
+
+HAK_INLINE void region_init(struct region *region, enum region_kind kind, char *base, size_t size)
+{
+    region->kind = kind;
+    region->base = base;
+    region_set_size(region, size);
+}
+
+struct registry_leaf {
+    _Atomic(uintptr_t) word[LEAF_UNITS]; /* atomic; see above */
+    struct region *region[LEAF_REGIONS]; /* RCU */
+};
+
+extern struct registry_leaf *registry_root[REGISTRY_LEAVES]; /* RCU; set once each */
+
+HAK_INLINE struct registry_leaf *registry_leaf_of(const void *p)
+{
+    return __atomic_load_n(&registry_root[(uintptr_t)p >> LEAF_SHIFT], __ATOMIC_CONSUME);
+}
+
+HAK_INLINE _Atomic(uintptr_t) *registry_word_in(struct registry_leaf *leaf, const void *p)
+{
+    return &leaf->word[((uintptr_t)p >> UNIT_SHIFT) & (LEAF_UNITS - 1)];
+}
+
+/* What the unit of any address is: wait-free, no live block needed. */
+HAK_INLINE uintptr_t registry_word(const void *p)
+{
+    struct registry_leaf *leaf = registry_leaf_of(p);
+    if (HAK_UNLIKELY(leaf == NULL))
+        return UNIT_FOREIGN;
+    return atomic_load_explicit(registry_word_in(leaf, p), memory_order_relaxed);
+}
+
+/* The unit must lie in a published region. */
+HAK_INLINE void registry_set_word(const void *unit, uintptr_t word)
+{
+    atomic_store_explicit(registry_word_in(registry_leaf_of(unit), unit), word,
+                          memory_order_release);
+}
+
+/* The region at an address that the caller pins by a live block, or looks at in a read section. */
+struct region *registry_region(const void *p);
+/* False: no memory for a leaf; nothing was published. */
+bool registry_publish(struct region *region);
+void registry_unpublish(const struct region *region);
+
+/* Calls visit for each region, in the order of addresses, inside an RCU read section. visit must not
+ * keep the pointer. Signal-safe only in that nothing waits for it. */
+void registry_walk(void (*visit)(struct region *region, void *context), void *context);
+
+#endif

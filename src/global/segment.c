@@ -1,0 +1,355 @@
+/*
+ * segment.c: taking and returning units, purging them, and mapping and unmapping segments.
+ *
+ * SYNCHRONIZATION: see segment.h.
+ */
+#include "segment.h"
+#include "meta.h"
+#include "os.h"
+
+#define ALL_UNITS          UINT64_MAX
+#define SEGMENTS_PER_GROUP 64u
+#define GROUPS             (1u << 16) /* 16 TiB */
+#define EMPTY_KEPT         4          /* empty segments that stay mapped */
+#define RUN_SEARCH_MOST    64u        /* segments too cut up for a run that are looked at */
+
+struct group {
+    _Atomic(uint64_t) room;                             /* atomic: hints, a bit a segment */
+    _Atomic(struct segment *) segment[SEGMENTS_PER_GROUP]; /* constant once set (release) */
+};
+
+static _Atomic(struct group *) groups[GROUPS]; /* constant once set, by CAS (release) */
+static _Atomic(uint32_t) segments_made;        /* atomic: indices given out */
+static lf_stack spare;                         /* segment descriptors without memory */
+static _Atomic(long) dirty_units;              /* atomic, relaxed: a count */
+static _Atomic(long) empty_segments;           /* atomic, relaxed: a count */
+static _Atomic(long) purge_limit_units = 128;  /* atomic, relaxed: 8 MiB */
+
+static uint64_t mask_of(unsigned first, unsigned count)
+{
+    return (count == UNITS_PER_SEGMENT ? ALL_UNITS : ((uint64_t)1 << count) - 1) << first;
+}
+
+/* ---- hints: which segments have room ---- */
+
+static struct group *group_of(uint32_t index)
+{
+    return atomic_load_explicit(&groups[index / SEGMENTS_PER_GROUP], memory_order_acquire);
+}
+
+static void hint_room(struct segment *s)
+{
+    _Atomic(uint64_t) *room = &group_of(s->index)->room;
+    uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
+    if ((atomic_load_explicit(room, memory_order_seq_cst) & bit) == 0)
+        atomic_fetch_or_explicit(room, bit, memory_order_seq_cst);
+}
+
+/* A unit that is returned while the hint is cleared would be lost: hence the second look. */
+static void hint_full(struct segment *s)
+{
+    uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
+    atomic_fetch_and_explicit(&group_of(s->index)->room, ~bit, memory_order_seq_cst);
+    if (atomic_load_explicit(&s->free, memory_order_seq_cst) != 0)
+        hint_room(s);
+}
+
+/* ---- units ---- */
+
+/* The bits were just taken, from `before`. */
+static bool units_taken(struct segment *s, uint64_t before, uint64_t mask)
+{
+    if (before == ALL_UNITS)
+        atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
+    if (before == mask)
+        hint_full(s);
+    uint64_t dirty = atomic_load_explicit(&s->dirty, memory_order_relaxed) & mask;
+    if (dirty == 0)
+        return true;
+    atomic_fetch_and_explicit(&s->dirty, ~dirty, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&dirty_units, __builtin_popcountll(dirty), memory_order_relaxed);
+    return false;
+}
+
+static bool try_take(struct segment *s, uint64_t *free, uint64_t mask)
+{
+    return atomic_compare_exchange_weak_explicit(&s->free, free, *free & ~mask,
+                                                 memory_order_acq_rel, memory_order_acquire);
+}
+
+/* Where `count` free units in a row start, as bits. */
+static uint64_t starts_of_runs(uint64_t free, unsigned count)
+{
+    unsigned have = 1;
+    while (have < count) {
+        unsigned step = have <= count - have ? have : count - have;
+        free &= free >> step;
+        have += step;
+    }
+    return free;
+}
+
+static uint64_t aligned_starts(size_t alignment)
+{
+    if (alignment <= UNIT_SIZE)
+        return ALL_UNITS;
+    uint64_t starts = 0;
+    for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit += (unsigned)(alignment / UNIT_SIZE))
+        starts |= (uint64_t)1 << unit;
+    return starts;
+}
+
+static struct units take_from(struct segment *s, unsigned count, uint64_t allowed)
+{
+    uint64_t free = atomic_load_explicit(&s->free, memory_order_acquire);
+    for (;;) {
+        uint64_t starts = starts_of_runs(free, count) & allowed;
+        if (starts == 0)
+            return (struct units){0};
+        uint64_t dirty = starts & atomic_load_explicit(&s->dirty, memory_order_relaxed);
+        unsigned first = (unsigned)__builtin_ctzll(dirty != 0 ? dirty : starts);
+        uint64_t mask = mask_of(first, count);
+        uint64_t before = free;
+        if (try_take(s, &free, mask))
+            return (struct units){s, first, count, units_taken(s, before, mask)};
+    }
+}
+
+bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *zeroed)
+{
+    if (first + count > UNITS_PER_SEGMENT)
+        return false;
+    uint64_t mask = mask_of(first, count);
+    uint64_t free = atomic_load_explicit(&s->free, memory_order_acquire);
+    while ((free & mask) == mask) {
+        uint64_t before = free;
+        if (try_take(s, &free, mask)) {
+            *zeroed = units_taken(s, before, mask);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- segments come and go ---- */
+
+static struct group *group_make(uint32_t index)
+{
+    struct group *group = group_of(index);
+    if (group != NULL)
+        return group;
+    group = meta_alloc(sizeof *group);
+    if (group == NULL)
+        return NULL;
+    struct group *seen = NULL;
+    bool won = atomic_compare_exchange_strong_explicit(&groups[index / SEGMENTS_PER_GROUP], &seen,
+                                                       group, memory_order_acq_rel,
+                                                       memory_order_acquire);
+    return won ? group : seen;
+}
+
+/* A descriptor without memory, in its group for ever. */
+static struct segment *descriptor_make(void)
+{
+    uint32_t index = atomic_load_explicit(&segments_made, memory_order_relaxed);
+    if (index >= GROUPS * SEGMENTS_PER_GROUP)
+        return NULL;
+    struct segment *s = meta_alloc(sizeof *s);
+    if (s == NULL)
+        return NULL;
+    index = atomic_fetch_add_explicit(&segments_made, 1, memory_order_relaxed);
+    struct group *group = index < GROUPS * SEGMENTS_PER_GROUP ? group_make(index) : NULL;
+    if (group == NULL)
+        return NULL; /* the descriptor is lost; memory is out anyway */
+    s->index = index;
+    for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
+        s->slab[unit].unit = (uint16_t)unit;
+    atomic_store_explicit(&group->segment[index % SEGMENTS_PER_GROUP], s, memory_order_release);
+    return s;
+}
+
+static struct segment *descriptor_take(void)
+{
+    lf_node *node = lf_stack_pop_mpmc(&spare);
+    return node != NULL ? LF_CONTAINER(node, struct segment, spare) : descriptor_make();
+}
+
+/* Maps a segment of which the first `count` units are the caller's before anybody sees it. */
+static struct units take_from_new(unsigned count)
+{
+    struct segment *s = descriptor_take();
+    if (s == NULL)
+        return (struct units){0};
+    char *base = os_map_aligned(SEGMENT_SIZE, SEGMENT_SIZE);
+    if (base != NULL) {
+        region_init(&s->region, REGION_SEGMENT, base, SEGMENT_SIZE);
+        if (registry_publish(&s->region)) {
+            for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
+                registry_set_word(segment_unit(s, unit), UNIT_FREE);
+            atomic_store_explicit(&s->free, ~mask_of(0, count), memory_order_seq_cst);
+            if (count < UNITS_PER_SEGMENT)
+                hint_room(s);
+            return (struct units){s, 0, count, true};
+        }
+        os_unmap(base, SEGMENT_SIZE);
+    }
+    lf_stack_push(&spare, &s->spare);
+    return (struct units){0};
+}
+
+static void segment_reclaim(struct retired *retired)
+{
+    struct segment *s = LF_CONTAINER(retired, struct segment, retired);
+    os_unmap(s->region.base, SEGMENT_SIZE);
+    lf_stack_push(&spare, &s->spare);
+}
+
+/* Takes all units of an empty segment, if it still is, and sends it to be unmapped. */
+static void retire_if_empty(struct segment *s)
+{
+    uint64_t free = ALL_UNITS;
+    if (!atomic_compare_exchange_strong_explicit(&s->free, &free, 0, memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return;
+    units_taken(s, ALL_UNITS, ALL_UNITS);
+    for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
+        registry_set_word(segment_unit(s, unit), UNIT_FOREIGN);
+    registry_unpublish(&s->region);
+    rcu_retire(&s->retired, segment_reclaim);
+}
+
+/* ---- the search ---- */
+
+static struct units take_from_group(struct group *group, unsigned count, uint64_t allowed,
+                                    unsigned *looks)
+{
+    uint64_t room = atomic_load_explicit(&group->room, memory_order_acquire);
+    for (; room != 0 && *looks > 0; room &= room - 1, --*looks) {
+        unsigned i = (unsigned)__builtin_ctzll(room);
+        struct segment *s = atomic_load_explicit(&group->segment[i], memory_order_acquire);
+        struct units taken = take_from(s, count, allowed);
+        if (taken.units != 0)
+            return taken;
+    }
+    return (struct units){0};
+}
+
+static uint32_t group_count(void)
+{
+    uint32_t made = atomic_load_explicit(&segments_made, memory_order_relaxed);
+    return (made + SEGMENTS_PER_GROUP - 1) / SEGMENTS_PER_GROUP;
+}
+
+static struct group *group_at(uint32_t i)
+{
+    return atomic_load_explicit(&groups[i], memory_order_acquire);
+}
+
+struct units segment_take(unsigned count, size_t alignment)
+{
+    uint64_t allowed = aligned_starts(alignment);
+    unsigned looks = RUN_SEARCH_MOST;
+    for (uint32_t i = 0; i < group_count() && looks > 0; i++) {
+        struct group *group = group_at(i);
+        if (group == NULL)
+            continue;
+        struct units taken = take_from_group(group, count, allowed, &looks);
+        if (taken.units != 0)
+            return taken;
+    }
+    return take_from_new(count);
+}
+
+/* ---- purging ---- */
+
+/* The caller has these units. */
+static void purge_units(struct segment *s, uint64_t mask)
+{
+    while (mask != 0) {
+        unsigned first = (unsigned)__builtin_ctzll(mask);
+        uint64_t from_first = ~(mask >> first);
+        unsigned count = from_first == 0 ? UNITS_PER_SEGMENT : (unsigned)__builtin_ctzll(from_first);
+        uint64_t run = mask_of(first, count);
+        if (os_purge(segment_unit(s, first), count * UNIT_SIZE)) {
+            atomic_fetch_and_explicit(&s->dirty, ~run, memory_order_relaxed);
+            atomic_fetch_sub_explicit(&dirty_units, count, memory_order_relaxed);
+        }
+        mask &= ~run;
+    }
+}
+
+static void put_back(struct segment *s, uint64_t mask)
+{
+    uint64_t before = atomic_fetch_or_explicit(&s->free, mask, memory_order_seq_cst);
+    if (before == 0)
+        hint_room(s);
+    if ((before | mask) != ALL_UNITS)
+        return;
+    if (atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed) >= EMPTY_KEPT)
+        retire_if_empty(s);
+}
+
+static bool purge_segment(struct segment *s)
+{
+    uint64_t free = atomic_load_explicit(&s->free, memory_order_acquire);
+    for (;;) {
+        uint64_t mask = free & atomic_load_explicit(&s->dirty, memory_order_relaxed);
+        if (mask == 0)
+            return false;
+        uint64_t before = free;
+        if (!try_take(s, &free, mask))
+            continue;
+        if (before == ALL_UNITS)
+            atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
+        if (before == mask)
+            hint_full(s);
+        purge_units(s, mask);
+        put_back(s, mask);
+        return true;
+    }
+}
+
+static bool purge_group(struct group *group, long keep)
+{
+    bool any = false;
+    uint64_t room = atomic_load_explicit(&group->room, memory_order_acquire);
+    while (room != 0 && segment_dirty_units() > keep) {
+        unsigned i = 63 - (unsigned)__builtin_clzll(room);
+        room &= ~((uint64_t)1 << i);
+        any |= purge_segment(atomic_load_explicit(&group->segment[i], memory_order_acquire));
+    }
+    return any;
+}
+
+/* From the highest segment down: units are taken from the lowest up. */
+bool segment_purge(long keep)
+{
+    bool any = false;
+    for (uint32_t i = group_count(); i-- > 0 && segment_dirty_units() > keep;) {
+        struct group *group = group_at(i);
+        if (group != NULL)
+            any |= purge_group(group, keep);
+    }
+    return any;
+}
+
+long segment_dirty_units(void)
+{
+    return atomic_load_explicit(&dirty_units, memory_order_relaxed);
+}
+
+void segment_set_purge_limit(long units)
+{
+    atomic_store_explicit(&purge_limit_units, units, memory_order_relaxed);
+}
+
+void segment_return(struct segment *s, unsigned first, unsigned count)
+{
+    uint64_t mask = mask_of(first, count);
+    atomic_fetch_or_explicit(&s->dirty, mask, memory_order_relaxed);
+    atomic_fetch_add_explicit(&dirty_units, count, memory_order_relaxed);
+    put_back(s, mask);
+    long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
+    if (segment_dirty_units() > limit)
+        segment_purge(limit - limit / 4);
+}

@@ -1,0 +1,88 @@
+/*
+ * segment.h: 4 MiB of address space in 64 units, and the descriptors of the slabs in them.
+ *
+ * Units are taken from the lowest segment that has some, so that the highest ones empty and go back to
+ * the system; those whose pages hold memory already are taken first. Free units with memory in them
+ * ("dirty") are bounded, over the whole process, by what purge_limit_units says: beyond it they are
+ * given back to the system, on the spot.
+ *
+ * SYNCHRONIZATION. `free` is claimed and returned by CAS: taking a bit is acquire, returning it is
+ * release, and whoever took a bit has the unit alone, its bit in `dirty` and its slab descriptor with
+ * it. Segment descriptors are type-stable: a stale pointer to one finds either no free bit, or units
+ * that are really free (`base` is read after the bits are taken). Groups only index them: their `room`
+ * bits are hints that are set after a unit became free, and cleared, then looked at again, when none is
+ * left. Nothing waits; a thread stopped between two steps keeps at most the units it has taken.
+ */
+#ifndef HAK_SEGMENT_H
+#define HAK_SEGMENT_H
+
+#include "rcu.h"
+#include "registry.h"
+#include "slab.h"
+
+struct segment {
+    struct region region;                  /* constant while published */
+    struct retired retired;                /* by who took all units to retire it */
+    lf_node spare;                         /* by the spare stack */
+    uint32_t index;                        /* constant: its place among the groups */
+    _Alignas(HAK_CACHE_LINE)
+    _Atomic(uint64_t) free;                /* atomic: units nobody has */
+    _Atomic(uint64_t) dirty;               /* atomic: free units whose pages may hold memory */
+    struct slab slab[UNITS_PER_SEGMENT];
+    _Atomic(uint8_t) run_units[UNITS_PER_SEGMENT]; /* atomic, relaxed: of the run that starts there;
+                                                      written by who has it */
+};
+
+/* Units that somebody took. `units` is 0 if there were none. */
+struct units {
+    struct segment *segment;
+    unsigned first;
+    unsigned units;
+    bool zeroed; /* all pages read as zero */
+};
+
+/* 1 <= count <= UNITS_PER_SEGMENT; the first unit's address is a multiple of `alignment` (a power of
+ * two, at most SEGMENT_SIZE). Maps a new segment if need be. */
+struct units segment_take(unsigned count, size_t alignment);
+/* Takes the units that follow, if all are free. */
+bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *zeroed);
+void segment_return(struct segment *s, unsigned first, unsigned count);
+
+HAK_INLINE char *segment_unit(struct segment *s, unsigned unit)
+{
+    return s->region.base + (size_t)unit * UNIT_SIZE;
+}
+
+HAK_INLINE size_t segment_run_bytes(struct segment *s, unsigned unit)
+{
+    return (size_t)atomic_load_explicit(&s->run_units[unit], memory_order_relaxed) << UNIT_SHIFT;
+}
+
+HAK_INLINE unsigned segment_unit_of(const void *p)
+{
+    return (unsigned)((uintptr_t)p >> UNIT_SHIFT) % UNITS_PER_SEGMENT;
+}
+
+/* The caller has a block at p, which is in a segment. */
+HAK_INLINE struct segment *segment_of(const void *p)
+{
+    return (struct segment *)(void *)registry_region(p);
+}
+
+HAK_INLINE struct slab *slab_of(const void *p)
+{
+    return &segment_of(p)->slab[segment_unit_of(p)];
+}
+
+HAK_INLINE struct segment *segment_of_slab(struct slab *s)
+{
+    return LF_CONTAINER(s - s->unit, struct segment, slab);
+}
+
+/* Purges free units until at most `keep` dirty ones are left; false if there were none to purge. */
+bool segment_purge(long keep);
+long segment_dirty_units(void);
+/* The bound on dirty free units. */
+void segment_set_purge_limit(long units);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * size_class.c: the tables of size_class.h.
+ *
+ * SYNCHRONIZATION: constant.
+ */
+#include "size_class.h"
+
+#define X_BYTES(class, below, size) [class] = (size),
+const uint32_t size_class_bytes[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_BYTES)};
+
+#define X_OFFSET(class, below, size)                                                               \
+    [(below) / SIZE_GRANULE + 1 ...(size) / SIZE_GRANULE] = (class)*SIZE_BIN_BYTES,
+const uint16_t size_bin_offset[SIZE_SLAB_MAX / SIZE_GRANULE + 1] = {SIZE_CLASSES(X_OFFSET)};
+
+#define X_CHECK(class, below, size)                                                                \
+    static_assert((size) % SIZE_GRANULE == 0 && (size) > (below) && (size) <= UNIT_SIZE / 2,       \
+                  "a class is a multiple of 16 and a slab holds two blocks at least");
+SIZE_CLASSES(X_CHECK)
+
+#define X_COUNT(class, below, size) +1
+static_assert(0 SIZE_CLASSES(X_COUNT) == SIZE_CLASS_COUNT, "each class once");
+
+unsigned size_to_aligned_class(size_t n, size_t alignment)
+{
+    size_t least = align_up(max_size(n, 1), alignment);
+    if (least > SIZE_SLAB_MAX)
+        return SIZE_CLASS_COUNT;
+    unsigned class = size_to_class(least);
+    while (class < SIZE_CLASS_COUNT && size_class_bytes[class] % alignment != 0)
+        class++;
+    return class;
+}

@@ -1,0 +1,60 @@
+/*
+ * size_class.h: which class serves a size. Sixteen-byte steps to 128, then four classes a doubling,
+ * so that at most a fifth of a block is slack and no size falls between two tiers.
+ *
+ *     Tiny    1 B .. 1 KiB       slabs                  20 classes
+ *     L2      .. 32 KiB          slabs                  20 classes
+ *     L2.5    .. 1 MiB           runs of 64 KiB units   (global/run.h)
+ *     Whale   above              a mapping of its own   (global/whale.h)
+ *
+ * SYNCHRONIZATION: constant tables.
+ */
+#ifndef HAK_SIZE_CLASS_H
+#define HAK_SIZE_CLASS_H
+
+#include "base.h"
+
+#define SIZE_GRANULE  16
+#define SIZE_SLAB_MAX KIB(32)
+#define SIZE_RUN_MAX  MIB(1)
+#define SIZE_MAX_ASK  ((size_t)PTRDIFF_MAX)
+
+/* X(class, size of the class below, size) */
+#define SIZE_CLASSES(X)                                                                            \
+    X(0, 0, 16) X(1, 16, 32) X(2, 32, 48) X(3, 48, 64)                                             \
+    X(4, 64, 80) X(5, 80, 96) X(6, 96, 112) X(7, 112, 128)                                         \
+    X(8, 128, 160) X(9, 160, 192) X(10, 192, 224) X(11, 224, 256)                                  \
+    X(12, 256, 320) X(13, 320, 384) X(14, 384, 448) X(15, 448, 512)                                \
+    X(16, 512, 640) X(17, 640, 768) X(18, 768, 896) X(19, 896, 1024)                               \
+    X(20, 1024, 1280) X(21, 1280, 1536) X(22, 1536, 1792) X(23, 1792, 2048)                        \
+    X(24, 2048, 2560) X(25, 2560, 3072) X(26, 3072, 3584) X(27, 3584, 4096)                        \
+    X(28, 4096, 5120) X(29, 5120, 6144) X(30, 6144, 7168) X(31, 7168, 8192)                        \
+    X(32, 8192, 10240) X(33, 10240, 12288) X(34, 12288, 14336) X(35, 14336, 16384)                 \
+    X(36, 16384, 20480) X(37, 20480, 24576) X(38, 24576, 28672) X(39, 28672, 32768)
+
+#define SIZE_CLASS_COUNT 40u
+
+/* A bin is two words (fast/heap.h). The table below holds offsets of bins, not numbers of classes:
+ * malloc then adds where it would otherwise multiply. */
+#define SIZE_BIN_BYTES 16u
+
+extern const uint32_t size_class_bytes[SIZE_CLASS_COUNT];
+/* Indexed by granules: the offset of the bin in a heap. */
+extern const uint16_t size_bin_offset[SIZE_SLAB_MAX / SIZE_GRANULE + 1];
+
+/* 0 <= n <= SIZE_SLAB_MAX */
+HAK_INLINE size_t size_to_bin_offset(size_t n)
+{
+    return size_bin_offset[(n + SIZE_GRANULE - 1) / SIZE_GRANULE];
+}
+
+HAK_INLINE unsigned size_to_class(size_t n)
+{
+    return (unsigned)(size_to_bin_offset(n) / SIZE_BIN_BYTES);
+}
+
+/* The least class of n bytes or more whose blocks all lie on multiples of the alignment (a power of
+ * two), since slabs do; SIZE_CLASS_COUNT if there is none. */
+unsigned size_to_aligned_class(size_t n, size_t alignment);
+
+#endif

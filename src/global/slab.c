@@ -1,0 +1,61 @@
+/*
+ * slab.c: cutting a slab into blocks, and its list of free ones.
+ *
+ * SYNCHRONIZATION: all of it by the owner.
+ */
+#include "slab.h"
+
+#define FIRST_CUT_BYTES KIB(4)
+#define LARGEST_CUT     KIB(16)
+
+void slab_init_owner(struct slab *s, char *base, unsigned class_no)
+{
+    s->base = base;
+    s->free = NULL;
+    s->free_count = 0;
+    s->capacity = (uint32_t)(UNIT_SIZE / size_class_bytes[class_no]);
+    slab_set_used_owner(s, 0);
+    atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
+    atomic_store_explicit(&s->class_no, (uint8_t)class_no, memory_order_relaxed);
+}
+
+static uint32_t cut_count(struct slab *s, uint32_t carved, size_t bytes)
+{
+    size_t cut = min_size(max_size(carved * bytes, FIRST_CUT_BYTES), LARGEST_CUT);
+    return (uint32_t)min_size(max_size(cut / bytes, 1), s->capacity - carved);
+}
+
+static struct chain cut_owner(struct slab *s)
+{
+    size_t bytes = slab_block_bytes(s);
+    uint32_t carved = slab_carved(s);
+    uint32_t count = cut_count(s, carved, bytes);
+    char *first = s->base + carved * bytes;
+    char *last = first + (count - 1) * bytes;
+    for (char *b = first; b < last; b += bytes)
+        ((struct block *)b)->next = (struct block *)(b + bytes);
+    ((struct block *)last)->next = NULL;
+    atomic_store_explicit(&s->carved, carved + count, memory_order_relaxed);
+    return (struct chain){(struct block *)first, (struct block *)last, count};
+}
+
+struct chain slab_take_owner(struct slab *s)
+{
+    struct chain chain = {s->free, s->free_last, s->free_count};
+    if (chain.first == NULL)
+        chain = cut_owner(s);
+    s->free = NULL;
+    s->free_count = 0;
+    slab_set_used_owner(s, slab_used(s) + chain.count);
+    return chain;
+}
+
+void slab_put_owner(struct slab *s, struct chain chain)
+{
+    chain.last->next = s->free;
+    if (s->free == NULL)
+        s->free_last = chain.last;
+    s->free = chain.first;
+    s->free_count += chain.count;
+    slab_set_used_owner(s, slab_used(s) - chain.count);
+}

@@ -1,0 +1,108 @@
+/*
+ * slab.h: a slab is one 64 KiB unit cut into blocks of one size class. This is its descriptor, which
+ * lives apart from the blocks, in memory that is a slab descriptor for ever.
+ *
+ * SYNCHRONIZATION. `owner` decides who may touch the rest:
+ *
+ *     FREE -> token of a heap -> UNOWNED (no block left) -> token of any heap -> SHARED (some left)
+ *
+ * A token is the address of the bin, in the owner's heap, that the slab's blocks are freed to. It is
+ * taken by CAS from UNOWNED or SHARED (acquire; remote/owner.h), and given up by the owner alone, by an
+ * exchange (release). "Owner only" fields are handed over by that pair, and by nothing else.
+ * The name of a function whose caller must be the owner ends in _owner.
+ *
+ * Blocks that are "out" are in use, in a bin, in an out-buffer or in the remote stack. A slab with a
+ * block out is pinned: it can't become FREE.
+ */
+#ifndef HAK_SLAB_H
+#define HAK_SLAB_H
+
+#include "base.h"
+#include "lf_stack.h"
+#include "size_class.h"
+
+#include <sys/queue.h>
+
+enum slab_state {
+    SLAB_FREE = 0,    /* the descriptor describes nothing: no heap has the unit */
+    SLAB_UNOWNED = 1, /* all blocks are out, and no heap owns it */
+    SLAB_SHARED = 2,  /* some blocks are left, and no heap owns it */
+    SLAB_STATES
+};
+
+struct slab {
+    /* Shared by all threads. */
+    lf_stack remote;           /* blocks freed by threads that don't own it: push_chain and pop_all */
+    _Atomic(uintptr_t) owner;  /* atomic: a slab_state or a token */
+    lf_node link;              /* of the shared stack of a class: by whoever set `linked` */
+    _Atomic(bool) linked;      /* atomic: the descriptor is in a shared stack */
+    _Atomic(uint8_t) class_no; /* atomic: written by the owner, read by claimers and walkers */
+    uint16_t unit;             /* constant: which unit of its segment */
+
+    /* Owner only; `used` and `carved` are read by walkers too. */
+    _Alignas(HAK_CACHE_LINE) char *base; /* owner only */
+    struct block *free;                  /* owner only: blocks that are not out */
+    struct block *free_last;             /* owner only: the last of them; garbage if there are none */
+    uint32_t free_count;                 /* owner only */
+    _Atomic(uint32_t) used;              /* atomic, relaxed; owner writes: blocks that are out */
+    _Atomic(uint32_t) carved;            /* atomic, relaxed; owner writes: blocks ever made */
+    uint32_t capacity;                   /* owner only */
+    TAILQ_ENTRY(slab) entry;             /* owner only: in the owner's list (remote/owner.h) */
+};
+
+static_assert(sizeof(struct slab) == 2 * HAK_CACHE_LINE, "two lines: shared, and the owner's");
+
+/* A list of blocks on its way from a slab to a bin or back. */
+struct chain {
+    struct block *first;
+    struct block *last;
+    uint32_t count;
+};
+
+HAK_INLINE uint32_t slab_used(struct slab *s)
+{
+    return atomic_load_explicit(&s->used, memory_order_relaxed);
+}
+
+HAK_INLINE void slab_set_used_owner(struct slab *s, uint32_t used)
+{
+    atomic_store_explicit(&s->used, used, memory_order_relaxed);
+}
+
+HAK_INLINE uint32_t slab_carved(struct slab *s)
+{
+    return atomic_load_explicit(&s->carved, memory_order_relaxed);
+}
+
+HAK_INLINE unsigned slab_class(struct slab *s)
+{
+    return atomic_load_explicit(&s->class_no, memory_order_relaxed);
+}
+
+HAK_INLINE size_t slab_block_bytes(struct slab *s)
+{
+    return size_class_bytes[slab_class(s)];
+}
+
+HAK_INLINE bool slab_has_room_owner(struct slab *s)
+{
+    return s->free != NULL || slab_carved(s) < s->capacity;
+}
+
+/* Makes a slab of a unit that the caller has taken; the caller then publishes itself as its owner. */
+void slab_init_owner(struct slab *s, char *base, unsigned class_no);
+/* All blocks of the free list, in O(1), or else some freshly cut ones: about a page at first, then in
+ * steps as large as what was cut before, so that a slab that is hardly used touches few pages. The
+ * slab must have room. */
+struct chain slab_take_owner(struct slab *s);
+/* Takes back a chain of this slab's blocks that are out. */
+void slab_put_owner(struct slab *s, struct chain chain);
+
+/* The block at p or around it, as an index; for diagnosis. */
+HAK_INLINE bool slab_is_block_start(struct slab *s, const void *p)
+{
+    size_t offset = (uintptr_t)p & (UNIT_SIZE - 1);
+    return offset % slab_block_bytes(s) == 0 && offset / slab_block_bytes(s) < slab_carved(s);
+}
+
+#endif

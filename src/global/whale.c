@@ -1,0 +1,257 @@
+/*
+ * whale.c: see whale.h.
+ *
+ * SYNCHRONIZATION. A slot of the cache holds a descriptor or NULL; who takes it out by CAS (acquire) or
+ * puts it in by CAS (release) has it alone in between. A look at a cached descriptor's size before
+ * it was taken may be stale, so it is checked again after.
+ * The registry entry of a whale goes before its mapping does: from then on another thread's whale may be
+ * given the same addresses. Descriptors go through a grace period before their reuse, as walkers read
+ * them.
+ */
+#include "whale.h"
+#include "lf_stack.h"
+#include "meta.h"
+#include "os.h"
+#include "rcu.h"
+#include "registry.h"
+
+#define CACHE_SLOTS     16u
+#define CACHE_AGE_MS    1000u
+#define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
+
+struct whale {
+    struct region region; /* constant while published; `size` is the holder's */
+    struct retired retired;
+    lf_node spare;
+    uint64_t freed_at; /* milliseconds; by who has it */
+};
+
+static _Atomic(struct whale *) cache[CACHE_SLOTS];
+static _Atomic(size_t) cached_bytes;                 /* atomic, relaxed: of what is in the cache */
+static _Atomic(size_t) cache_limit_bytes = MIB(32);  /* atomic, relaxed */
+static lf_stack spare;                               /* descriptors of no whale */
+
+static struct whale *whale_of(const void *p)
+{
+    return (struct whale *)(void *)registry_region(p);
+}
+
+static size_t page_up(size_t bytes)
+{
+    static _Atomic(size_t) page; /* relaxed: every thread writes the same */
+    size_t size = atomic_load_explicit(&page, memory_order_relaxed);
+    if (size == 0) {
+        size = os_page_size();
+        atomic_store_explicit(&page, size, memory_order_relaxed);
+    }
+    return align_up(bytes, size);
+}
+
+/* ---- descriptors ---- */
+
+static struct whale *descriptor_take(void)
+{
+    lf_node *node = lf_stack_pop_mpmc(&spare);
+    return node != NULL ? LF_CONTAINER(node, struct whale, spare) : meta_alloc(sizeof(struct whale));
+}
+
+static void descriptor_reclaim(struct retired *retired)
+{
+    lf_stack_push(&spare, &LF_CONTAINER(retired, struct whale, retired)->spare);
+}
+
+static bool publish(struct whale *w, char *base, size_t size)
+{
+    region_init(&w->region, REGION_WHALE, base, size);
+    if (!registry_publish(&w->region))
+        return false;
+    registry_set_word(base, UNIT_WHALE);
+    return true;
+}
+
+static void unpublish(struct whale *w)
+{
+    registry_set_word(w->region.base, UNIT_FOREIGN);
+    registry_unpublish(&w->region);
+}
+
+/* Of a whale that nobody uses, in the cache or on its way to it: it is published still. */
+static void whale_unmap(struct whale *w)
+{
+    unpublish(w);
+    os_unmap(w->region.base, region_size(&w->region));
+    rcu_retire(&w->retired, descriptor_reclaim);
+}
+
+/* ---- the cache ---- */
+
+static bool slot_take(unsigned i, struct whale *w)
+{
+    if (!atomic_compare_exchange_strong_explicit(&cache[i], &w, NULL, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return false;
+    atomic_fetch_sub_explicit(&cached_bytes, region_size(&w->region), memory_order_relaxed);
+    return true;
+}
+
+static bool slot_fill(unsigned i, struct whale *w)
+{
+    struct whale *empty = NULL;
+    if (atomic_load_explicit(&cache[i], memory_order_relaxed) != NULL)
+        return false;
+    atomic_fetch_add_explicit(&cached_bytes, region_size(&w->region), memory_order_relaxed);
+    if (atomic_compare_exchange_strong_explicit(&cache[i], &empty, w, memory_order_release,
+                                                memory_order_relaxed))
+        return true;
+    atomic_fetch_sub_explicit(&cached_bytes, region_size(&w->region), memory_order_relaxed);
+    return false;
+}
+
+static bool cache_put(struct whale *w)
+{
+    size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
+    size_t size = region_size(&w->region);
+    if (size > limit || whale_cached_bytes() > limit - size)
+        return false;
+    for (unsigned i = 0; i < CACHE_SLOTS; i++)
+        if (slot_fill(i, w))
+            return true;
+    return false;
+}
+
+static bool fits(const struct whale *w, size_t bytes, size_t alignment)
+{
+    return region_size(&w->region) >= bytes && region_size(&w->region) <= bytes + bytes / 4 &&
+           ((uintptr_t)w->region.base & (alignment - 1)) == 0;
+}
+
+static struct whale *cache_take(size_t bytes, size_t alignment)
+{
+    if (whale_cached_bytes() == 0)
+        return NULL;
+    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
+        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        if (w == NULL || !slot_take(i, w))
+            continue;
+        if (fits(w, bytes, alignment))
+            return w;
+        if (!slot_fill(i, w) && !cache_put(w))
+            whale_unmap(w);
+    }
+    return NULL;
+}
+
+static bool cache_drop(uint64_t older_than)
+{
+    bool any = false;
+    if (whale_cached_bytes() == 0)
+        return false;
+    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
+        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        if (w == NULL || !slot_take(i, w))
+            continue;
+        if (w->freed_at <= older_than) {
+            whale_unmap(w);
+            any = true;
+        } else if (!slot_fill(i, w) && !cache_put(w)) {
+            whale_unmap(w);
+        }
+    }
+    return any;
+}
+
+static void cache_decay(void)
+{
+    uint64_t now = os_milliseconds();
+    if (now > CACHE_AGE_MS)
+        cache_drop(now - CACHE_AGE_MS);
+}
+
+bool whale_drop_cache(void)
+{
+    return cache_drop(UINT64_MAX);
+}
+
+size_t whale_cached_bytes(void)
+{
+    return atomic_load_explicit(&cached_bytes, memory_order_relaxed);
+}
+
+void whale_set_cache_limit(size_t bytes)
+{
+    atomic_store_explicit(&cache_limit_bytes, bytes, memory_order_relaxed);
+}
+
+/* ---- the interface ---- */
+
+void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
+{
+    size_t size = page_up(bytes);
+    alignment = max_size(alignment, WHALE_ALIGNMENT);
+    struct whale *w = cache_take(size, alignment);
+    *zeroed = w == NULL;
+    if (w != NULL) {
+        registry_set_word(w->region.base, UNIT_WHALE);
+        return w->region.base;
+    }
+    w = descriptor_take();
+    if (w == NULL)
+        return NULL;
+    char *base = os_map_aligned(size, alignment);
+    if (base != NULL && publish(w, base, size))
+        return base;
+    if (base != NULL)
+        os_unmap(base, size);
+    lf_stack_push(&spare, &w->spare);
+    return NULL;
+}
+
+void whale_free(void *p)
+{
+    struct whale *w = whale_of(p);
+    cache_decay();
+    w->freed_at = os_milliseconds();
+    registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
+    if (!cache_put(w))
+        whale_unmap(w);
+}
+
+size_t whale_bytes(const void *p)
+{
+    return region_size(&whale_of(p)->region);
+}
+
+/* Into a place of its own, aligned: another descriptor, since walkers may be at the old one. */
+static void *whale_move(struct whale *w, size_t size)
+{
+    struct whale *moved = descriptor_take();
+    if (moved == NULL)
+        return NULL;
+    char *to = os_reserve_aligned(size, WHALE_ALIGNMENT);
+    if (to != NULL && publish(moved, to, size)) {
+        char *from = w->region.base;
+        unpublish(w);
+        if (os_move(from, region_size(&w->region), to, size)) {
+            rcu_retire(&w->retired, descriptor_reclaim);
+            return to;
+        }
+        publish(w, from, region_size(&w->region)); /* its leaf exists: it can't fail */
+        unpublish(moved);
+    }
+    if (to != NULL)
+        os_unmap(to, size);
+    rcu_retire(&moved->retired, descriptor_reclaim);
+    return NULL;
+}
+
+void *whale_resize(void *p, size_t bytes)
+{
+    struct whale *w = whale_of(p);
+    size_t size = page_up(bytes);
+    if (size == region_size(&w->region))
+        return p;
+    if (!os_resize_in_place(p, region_size(&w->region), size))
+        return whale_move(w, size);
+    region_set_size(&w->region, size);
+    return p;
+}

@@ -1,0 +1,24 @@
+/*
+ * whale.h: blocks over 1 MiB, each a mapping of its own. Freed ones wait in a small cache, bounded in
+ * number, bytes and age, for the next of about their size.
+ *
+ * SYNCHRONIZATION: a whale is its holder's; any thread may free it. Cache slots are taken and filled by
+ * CAS, descriptors are type-stable.
+ */
+#ifndef HAK_WHALE_H
+#define HAK_WHALE_H
+
+#include "base.h"
+
+/* A power-of-two alignment of any size. *zeroed: it all reads as zero. NULL: refused by the system. */
+void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed);
+void whale_free(void *p);
+size_t whale_bytes(const void *p);
+/* Grows or shrinks it, moving its pages if it must, never copying. NULL: it is unchanged. */
+void *whale_resize(void *p, size_t bytes);
+/* Unmaps all cached whales; false if there were none. */
+bool whale_drop_cache(void);
+size_t whale_cached_bytes(void);
+void whale_set_cache_limit(size_t bytes);
+
+#endif

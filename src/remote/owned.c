@@ -1,0 +1,292 @@
+/*
+ * owned.c: see owned.h for the protocol.
+ */
+#include "owned.h"
+#include "chain.h"
+#include "../global/shared.h"
+
+#define SCAN_MOST 8u /* full slabs of a class whose remote stacks one search looks at */
+
+void owned_init(struct owned *o, const void *bins)
+{
+    o->bins = (uintptr_t)bins;
+    o->full_count = 0;
+    o->idle_bytes = 0;
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
+        TAILQ_INIT(&o->partial[i]);
+        TAILQ_INIT(&o->full[i]);
+    }
+}
+
+static size_t idle_bytes_of(struct slab *s)
+{
+    return s->free_count * slab_block_bytes(s);
+}
+
+/* ---- lists: a slab is in `partial` if it has room, else in `full` ---- */
+
+static void list_partial(struct owned *o, struct slab *s)
+{
+    TAILQ_INSERT_HEAD(&o->partial[slab_class(s)], s, entry);
+    o->idle_bytes += idle_bytes_of(s);
+}
+
+static void list_full(struct owned *o, struct slab *s)
+{
+    TAILQ_INSERT_TAIL(&o->full[slab_class(s)], s, entry);
+    o->full_count++;
+}
+
+static void unlist_partial(struct owned *o, struct slab *s)
+{
+    TAILQ_REMOVE(&o->partial[slab_class(s)], s, entry);
+    o->idle_bytes -= idle_bytes_of(s);
+}
+
+static void unlist_full(struct owned *o, struct slab *s)
+{
+    TAILQ_REMOVE(&o->full[slab_class(s)], s, entry);
+    o->full_count--;
+}
+
+/* ---- ownership ---- */
+
+static void set_owner_word(struct owned *o, struct slab *s)
+{
+    registry_set_word(s->base, owned_token(o, slab_class(s)));
+}
+
+/* Of a slab with no block out, in no list. */
+static void release_to_free(struct slab *s)
+{
+    registry_set_word(s->base, UNIT_FREE);
+    atomic_store_explicit(&s->owner, SLAB_FREE, memory_order_release);
+    segment_return(segment_of_slab(s), s->unit, 1);
+}
+
+/* Takes over what others have pushed; the slab is in no list. */
+static bool drain(struct slab *s)
+{
+    if (lf_stack_is_empty(&s->remote))
+        return false;
+    struct block *next = (struct block *)lf_stack_pop_all_upmc(&s->remote);
+    while (next != NULL) {
+        struct chain chain = chain_read(next);
+        next = chain.last->next;
+        slab_put_owner(s, chain);
+    }
+    return true;
+}
+
+/* Of a slab in no list that o owns: into the right list, or free if no block is out. */
+static void settle(struct owned *o, struct slab *s)
+{
+    if (slab_used(s) == 0)
+        release_to_free(s);
+    else if (slab_has_room_owner(s))
+        list_partial(o, s);
+    else
+        list_full(o, s);
+}
+
+/* The claim as such. The class may have changed until the CAS succeeds, but not after it. */
+static bool claim_owner(struct owned *o, struct slab *s)
+{
+    uintptr_t seen = atomic_load_explicit(&s->owner, memory_order_relaxed);
+    uintptr_t token = owned_token(o, slab_class(s));
+    if (seen != SLAB_UNOWNED && seen != SLAB_SHARED)
+        return false;
+    if (!atomic_compare_exchange_strong_explicit(&s->owner, &seen, token, memory_order_acq_rel,
+                                                 memory_order_relaxed))
+        return false;
+    if (token != owned_token(o, slab_class(s)))
+        atomic_store_explicit(&s->owner, owned_token(o, slab_class(s)), memory_order_relaxed);
+    set_owner_word(o, s);
+    return true;
+}
+
+static bool claim_and_settle(struct owned *o, struct slab *s)
+{
+    if (!claim_owner(o, s))
+        return false;
+    drain(s);
+    settle(o, s);
+    return true;
+}
+
+/* Of a slab in no list that o owns, with a block out. */
+static void give_up(struct owned *o, struct slab *s)
+{
+    bool room = slab_has_room_owner(s);
+    registry_set_word(s->base, UNIT_UNOWNED);
+    atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_seq_cst);
+    if (room)
+        shared_push(s);
+    lf_full_barrier_after_rmw();
+    if (!lf_stack_is_empty(&s->remote))
+        claim_and_settle(o, s);
+}
+
+static void share_oldest(struct owned *o, unsigned class_no)
+{
+    struct slab *oldest = TAILQ_LAST(&o->partial[class_no], slab_list);
+    unlist_partial(o, oldest);
+    give_up(o, oldest);
+}
+
+/* The newest stays: it is what the caller is at. */
+static void bound_partial(struct owned *o, unsigned class_no)
+{
+    while (o->idle_bytes > OWNED_IDLE_MOST &&
+           TAILQ_FIRST(&o->partial[class_no]) != TAILQ_LAST(&o->partial[class_no], slab_list))
+        share_oldest(o, class_no);
+}
+
+static void bound_full(struct owned *o, unsigned class_no)
+{
+    struct slab *oldest = TAILQ_FIRST(&o->full[class_no]);
+    if (o->full_count <= OWNED_FULL_MOST || oldest == TAILQ_LAST(&o->full[class_no], slab_list))
+        return;
+    unlist_full(o, oldest);
+    if (drain(oldest))
+        settle(o, oldest);
+    else
+        give_up(o, oldest);
+}
+
+bool owned_claim(struct owned *o, struct slab *s)
+{
+    if (!claim_owner(o, s))
+        return false;
+    unsigned class_no = slab_class(s);
+    drain(s);
+    settle(o, s);
+    bound_full(o, class_no);
+    bound_partial(o, class_no);
+    return true;
+}
+
+void owned_disown_all(struct owned *o)
+{
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
+        struct slab *s;
+        while ((s = TAILQ_FIRST(&o->partial[i])) != NULL) {
+            unlist_partial(o, s);
+            give_up(o, s);
+        }
+        while ((s = TAILQ_FIRST(&o->full[i])) != NULL) {
+            unlist_full(o, s);
+            give_up(o, s);
+        }
+    }
+}
+
+/* ---- blocks out, blocks back ---- */
+
+struct chain owned_take(struct owned *o, struct slab *s)
+{
+    unlist_partial(o, s);
+    struct chain chain = slab_take_owner(s);
+    if (!slab_has_room_owner(s))
+        drain(s);
+    settle(o, s);
+    bound_full(o, slab_class(s));
+    return chain;
+}
+
+void owned_put(struct owned *o, struct slab *s, struct chain chain)
+{
+    if (slab_has_room_owner(s))
+        unlist_partial(o, s);
+    else
+        unlist_full(o, s);
+    slab_put_owner(s, chain);
+    unsigned class_no = slab_class(s);
+    settle(o, s);
+    bound_partial(o, class_no);
+}
+
+void owned_push_remote(struct owned *o, struct slab *s, struct chain chain)
+{
+    if (owned_has(o, s) || owned_claim(o, s)) {
+        owned_put(o, s, chain);
+        return;
+    }
+    chain_label(chain);
+    lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain.last);
+    lf_full_barrier_after_rmw();
+    owned_claim(o, s);
+}
+
+void remote_push_ownerless(struct slab *s, struct chain chain)
+{
+    uintptr_t unowned = SLAB_UNOWNED;
+    chain_label(chain);
+    lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain.last);
+    lf_full_barrier_after_rmw();
+    if (atomic_compare_exchange_strong_explicit(&s->owner, &unowned, SLAB_SHARED,
+                                                memory_order_acq_rel, memory_order_relaxed))
+        shared_push(s);
+}
+
+/* ---- a slab with room ---- */
+
+/* The oldest full slabs first: they have had the longest time to be freed into. Those without are moved
+ * to the end, so that the next search looks at others. */
+static struct slab *find_freed_into(struct owned *o, unsigned class_no)
+{
+    struct slab_list *full = &o->full[class_no];
+    struct slab *last = TAILQ_LAST(full, slab_list);
+    for (unsigned i = 0; i < SCAN_MOST; i++) {
+        struct slab *s = TAILQ_FIRST(full);
+        if (s == NULL)
+            return NULL;
+        unlist_full(o, s);
+        drain(s);
+        settle(o, s);
+        if (!TAILQ_EMPTY(&o->partial[class_no]))
+            return TAILQ_FIRST(&o->partial[class_no]);
+        if (s == last)
+            return NULL;
+    }
+    return NULL;
+}
+
+struct slab *owned_find_own(struct owned *o, unsigned class_no)
+{
+    struct slab *s = TAILQ_FIRST(&o->partial[class_no]);
+    return s != NULL ? s : find_freed_into(o, class_no);
+}
+
+/* A SHARED slab of this class. Its descriptor may have come to stand for another class meanwhile: then
+ * it is ours too, to be put where it belongs. */
+static struct slab *find_shared(struct owned *o, unsigned class_no)
+{
+    struct slab *s;
+    while ((s = shared_pop(class_no)) != NULL) {
+        if (claim_and_settle(o, s) && !TAILQ_EMPTY(&o->partial[class_no]))
+            return TAILQ_FIRST(&o->partial[class_no]);
+    }
+    return NULL;
+}
+
+static struct slab *find_free(struct owned *o, unsigned class_no)
+{
+    struct units taken = segment_take(1, UNIT_SIZE);
+    if (taken.units == 0)
+        return NULL;
+    struct slab *s = &taken.segment->slab[taken.first];
+    slab_init_owner(s, segment_unit(taken.segment, taken.first), class_no);
+    atomic_store_explicit(&s->owner, owned_token(o, class_no), memory_order_release);
+    set_owner_word(o, s);
+    list_partial(o, s);
+    return s;
+}
+
+struct slab *owned_find(struct owned *o, unsigned class_no)
+{
+    struct slab *s = owned_find_own(o, class_no);
+    if (s == NULL)
+        s = find_shared(o, class_no);
+    return s != NULL ? s : find_free(o, class_no);
+}

@@ -1,0 +1,76 @@
+/*
+ * owned.h: the slabs that a heap owns, and how ownership changes hands: claim, disown, share, drain.
+ *
+ * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have none
+ * ("full"). Both are bounded: of full slabs OWNED_FULL_MOST over all classes, of free bytes in partial
+ * ones OWNED_IDLE_MOST. Beyond that the oldest are given up, so that a thread that goes idle strands
+ * little.
+ *
+ * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving up
+ * an exchange (release). Both sides of the race between giving up and a remote push look twice:
+ *
+ *     who gives up:  owner = UNOWNED or SHARED;  barrier;  remote stack not empty?  claim it back
+ *     who pushes:    push on the remote stack;   barrier;  no owner?                claim it
+ *
+ * so that at least one of them sees the other, and what was pushed is never left in a slab that
+ * nobody will look at. Descriptors are type-stable, so the second look is safe even if the slab has
+ * become something else; and a claim of what has no owner is right, whoever makes it.
+ *
+ * All functions here are called by the thread that runs the heap of `o`. No function waits.
+ */
+#ifndef HAK_OWNED_H
+#define HAK_OWNED_H
+
+#include "../global/segment.h"
+
+TAILQ_HEAD(slab_list, slab);
+
+#define OWNED_FULL_MOST 64u
+#define OWNED_IDLE_MOST MIB(1)
+
+struct owned {
+    uintptr_t bins; /* constant: tokens are bins + offset of the class's bin */
+    struct slab_list partial[SIZE_CLASS_COUNT]; /* owner only */
+    struct slab_list full[SIZE_CLASS_COUNT];    /* owner only */
+    uint32_t full_count;                        /* owner only: over all classes */
+    size_t idle_bytes; /* owner only: in the free lists of the partial slabs */
+};
+
+void owned_init(struct owned *o, const void *bins);
+
+HAK_INLINE uintptr_t owned_token(const struct owned *o, unsigned class_no)
+{
+    return o->bins + (uintptr_t)class_no * SIZE_BIN_BYTES;
+}
+
+HAK_INLINE bool is_token_of(const struct owned *o, uintptr_t word)
+{
+    return word - o->bins < (uintptr_t)SIZE_CLASS_COUNT * SIZE_BIN_BYTES;
+}
+
+HAK_INLINE bool owned_has(const struct owned *o, struct slab *s)
+{
+    return is_token_of(o, atomic_load_explicit(&s->owner, memory_order_relaxed));
+}
+
+/* A slab of this class with room: a partial one, or a full one that others have freed into, or a SHARED
+ * one, or a new one. It is in the partial list. NULL: out of memory. */
+struct slab *owned_find(struct owned *o, unsigned class_no);
+/* The same without the last two: they cost shared cache lines. */
+struct slab *owned_find_own(struct owned *o, unsigned class_no);
+/* Blocks of a slab that owned_find gave. */
+struct chain owned_take(struct owned *o, struct slab *s);
+/* Takes back blocks of a slab that o owns. The slab may be gone afterwards. */
+void owned_put(struct owned *o, struct slab *s, struct chain chain);
+
+/* Makes o the owner if the slab has none. It then takes over what is in the remote stack, and the slab
+ * may be gone already if the caller has no block of it. False: it has an owner, or is free. */
+bool owned_claim(struct owned *o, struct slab *s);
+/* Frees a chain of blocks at once, wherever their slab belongs. */
+void owned_push_remote(struct owned *o, struct slab *s, struct chain chain);
+/* The same for a caller that has no heap at all, since there was no memory for one. */
+void remote_push_ownerless(struct slab *s, struct chain chain);
+/* Gives up every slab. */
+void owned_disown_all(struct owned *o);
+
+#endif
