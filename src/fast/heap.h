@@ -44,7 +44,8 @@ struct heap {
 
 static_assert(offsetof(struct heap, bin) == 0, "a token minus the heap is an offset of a bin");
 
-enum heap_sentinel { HEAP_START, HEAP_INSIDE, HEAP_GONE, HEAP_SENTINELS };
+/* HEAP_INSIDE is the first: its address takes no addition. */
+enum heap_sentinel { HEAP_INSIDE, HEAP_START, HEAP_GONE, HEAP_SENTINELS };
 
 extern const struct heap heap_sentinels[HEAP_SENTINELS];
 extern __thread struct heap *heap_current __attribute__((tls_model("initial-exec")));

@@ -17,6 +17,7 @@
 #include "base.h"
 #include "lf_stack.h"
 
+#include <urcu/static/pointer.h>
 #include <urcu/urcu-bp.h>
 
 /* To be embedded in what is retired. */
@@ -30,6 +31,11 @@ struct region;
 HAK_INLINE void hak_rcu_assign(struct region **slot, struct region *region)
 {
     LF_RCU_ASSIGN(*slot, region);
+}
+
+HAK_INLINE struct region *hak_rcu_dereference(struct region **slot)
+{
+    return _rcu_dereference(*slot);
 }
 
 /* Nests. Not for malloc or free. */

@@ -2,14 +2,43 @@
  * registry.c: publication, and the walk.
  *
  * SYNCHRONIZATION: see registry.h. rcu_assign_pointer in registry_publish pairs with rcu_dereference
- * in registry_region and registry_walk; the CAS on a root slot with the consuming load in
- * registry_leaf_of.
+ * in registry_region and registry_walk; the CAS on a root slot with the acquiring load in
+ * registry_word_at.
  */
 #include "registry.h"
 #include "os.h"
 #include "rcu.h"
 
-struct registry_leaf *registry_root[REGISTRY_LEAVES];
+/* Never written: what addresses without a leaf read. */
+static struct {
+    _Atomic(uintptr_t) word[LEAF_UNITS];
+} no_leaf;
+
+#define BIAS(i)    ((uintptr_t)(i)*LEAF_UNITS * sizeof(uintptr_t))
+#define NOTHING(i) (uintptr_t)&no_leaf - BIAS(i)
+#define ROOT_8(i)                                                                                  \
+    NOTHING(i), NOTHING((i) + 1), NOTHING((i) + 2), NOTHING((i) + 3), NOTHING((i) + 4),            \
+        NOTHING((i) + 5), NOTHING((i) + 6), NOTHING((i) + 7)
+#define ROOT_32(i)   ROOT_8(i), ROOT_8((i) + 8), ROOT_8((i) + 16), ROOT_8((i) + 24)
+#define ROOT_128(i)  ROOT_32(i), ROOT_32((i) + 32), ROOT_32((i) + 64), ROOT_32((i) + 96)
+#define ROOT_512(i)  ROOT_128(i), ROOT_128((i) + 128), ROOT_128((i) + 256), ROOT_128((i) + 384)
+#define ROOT_2048(i) ROOT_512(i), ROOT_512((i) + 512), ROOT_512((i) + 1024), ROOT_512((i) + 1536)
+
+_Atomic(uintptr_t) registry_root[REGISTRY_LEAVES] = {ROOT_2048(0)};
+
+static_assert(REGISTRY_LEAVES == 2048, "each root entry has its own first value");
+
+/* NULL: there is none. */
+static struct registry_leaf *leaf_at(size_t i)
+{
+    uintptr_t words = atomic_load_explicit(&registry_root[i], memory_order_acquire) + BIAS(i);
+    return words == (uintptr_t)&no_leaf ? NULL : (struct registry_leaf *)words;
+}
+
+static struct registry_leaf *leaf_of(const void *p)
+{
+    return leaf_at((uintptr_t)p >> LEAF_SHIFT);
+}
 
 static struct region **slot_in(struct registry_leaf *leaf, const void *p)
 {
@@ -18,24 +47,25 @@ static struct region **slot_in(struct registry_leaf *leaf, const void *p)
 
 static struct registry_leaf *leaf_make(const void *p)
 {
-    struct registry_leaf *leaf = registry_leaf_of(p);
+    size_t i = (uintptr_t)p >> LEAF_SHIFT;
+    struct registry_leaf *leaf = leaf_at(i);
     if (leaf != NULL)
         return leaf;
     leaf = os_map(sizeof *leaf);
     if (leaf == NULL)
         return NULL;
-    struct registry_leaf *seen = NULL;
-    if (__atomic_compare_exchange_n(&registry_root[(uintptr_t)p >> LEAF_SHIFT], &seen, leaf, false,
-                                    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+    uintptr_t seen = NOTHING(i);
+    if (atomic_compare_exchange_strong_explicit(&registry_root[i], &seen, (uintptr_t)leaf - BIAS(i),
+                                                memory_order_acq_rel, memory_order_acquire))
         return leaf;
     os_unmap(leaf, sizeof *leaf);
-    return seen;
+    return leaf_at(i);
 }
 
 struct region *registry_region(const void *p)
 {
-    struct registry_leaf *leaf = registry_leaf_of(p);
-    return leaf == NULL ? NULL : rcu_dereference(*slot_in(leaf, p));
+    struct registry_leaf *leaf = leaf_of(p);
+    return leaf == NULL ? NULL : hak_rcu_dereference(slot_in(leaf, p));
 }
 
 bool registry_publish(struct region *region)
@@ -49,7 +79,7 @@ bool registry_publish(struct region *region)
 
 void registry_unpublish(const struct region *region)
 {
-    struct registry_leaf *leaf = registry_leaf_of(region->base);
+    struct registry_leaf *leaf = leaf_of(region->base);
     hak_rcu_assign(slot_in(leaf, region->base), NULL);
 }
 
@@ -57,7 +87,7 @@ static void walk_leaf(struct registry_leaf *leaf, void (*visit)(struct region *,
                       void *context)
 {
     for (size_t i = 0; i < LEAF_REGIONS; i++) {
-        struct region *region = rcu_dereference(leaf->region[i]);
+        struct region *region = hak_rcu_dereference(&leaf->region[i]);
         if (region != NULL)
             visit(region, context);
     }
@@ -67,7 +97,7 @@ void registry_walk(void (*visit)(struct region *, void *), void *context)
 {
     hak_rcu_read_lock();
     for (size_t i = 0; i < REGISTRY_LEAVES; i++) {
-        struct registry_leaf *leaf = __atomic_load_n(&registry_root[i], __ATOMIC_CONSUME);
+        struct registry_leaf *leaf = leaf_at(i);
         if (leaf != NULL)
             walk_leaf(leaf, visit, context);
     }

@@ -1,11 +1,15 @@
 /*
  * registry.h: from an address to what owns it, in two loads.
  *
- * The address space is cut at 16 GiB into leaves. A leaf has a word for each 64 KiB unit, which is all
+ * The address space is cut at 128 GiB into leaves. A leaf has a word for each 64 KiB unit, which is all
  * that free() reads, and a pointer for each 4 MiB, which leads to the segment or whale there:
  *
- *     root[p >> 34] -> leaf ->   word[p >> 16 & 0x3ffff]    what the unit is, and whose
- *                              region[p >> 22 & 0xfff]      its segment or whale
+ *     root[p >> 37] -> leaf ->   word[p >> 16 & 0x1fffff]   what the unit is, and whose
+ *                              region[p >> 22 & 0x7fff]     its segment or whale
+ *
+ * A root entry is kept minus the place of its own first word, so that p >> 16 need not be masked; where
+ * there is no leaf it leads to one of zeroes, so that it need not be checked either. That takes three
+ * instructions off each free.
  *
  * A unit's word is one of the small numbers below, or the address of the bin that its slab's owner
  * frees its blocks to: one subtraction then answers "mine?" and "which bin?". The word is a copy of
@@ -25,7 +29,7 @@
 #include "base.h"
 
 #define REGISTRY_ADDRESS_BITS 48
-#define LEAF_SHIFT            34
+#define LEAF_SHIFT            37
 #define LEAF_UNITS            ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
 #define LEAF_REGIONS          ((size_t)1 << (LEAF_SHIFT - SEGMENT_SHIFT))
 #define REGISTRY_LEAVES       ((size_t)1 << (REGISTRY_ADDRESS_BITS - LEAF_SHIFT))
@@ -71,32 +75,27 @@ struct registry_leaf {
     struct region *region[LEAF_REGIONS]; /* RCU */
 };
 
-extern struct registry_leaf *registry_root[REGISTRY_LEAVES]; /* RCU; set once each */
+/* Where the words would start if the leaf covered all addresses from 0. Atomic; set once each. */
+extern _Atomic(uintptr_t) registry_root[REGISTRY_LEAVES];
 
-HAK_INLINE struct registry_leaf *registry_leaf_of(const void *p)
+/* The word of the unit at p, in a leaf of zeroes if there is none. */
+HAK_INLINE _Atomic(uintptr_t) *registry_word_at(const void *p)
 {
-    return __atomic_load_n(&registry_root[(uintptr_t)p >> LEAF_SHIFT], __ATOMIC_CONSUME);
-}
-
-HAK_INLINE _Atomic(uintptr_t) *registry_word_in(struct registry_leaf *leaf, const void *p)
-{
-    return &leaf->word[((uintptr_t)p >> UNIT_SHIFT) & (LEAF_UNITS - 1)];
+    _Atomic(uintptr_t) *root = &registry_root[(uintptr_t)p >> LEAF_SHIFT];
+    uintptr_t words = atomic_load_explicit(root, memory_order_acquire);
+    return (_Atomic(uintptr_t) *)(words + ((uintptr_t)p >> UNIT_SHIFT) * sizeof(uintptr_t));
 }
 
 /* What the unit of any address is: wait-free, no live block needed. */
 HAK_INLINE uintptr_t registry_word(const void *p)
 {
-    struct registry_leaf *leaf = registry_leaf_of(p);
-    if (HAK_UNLIKELY(leaf == NULL))
-        return UNIT_FOREIGN;
-    return atomic_load_explicit(registry_word_in(leaf, p), memory_order_relaxed);
+    return atomic_load_explicit(registry_word_at(p), memory_order_relaxed);
 }
 
 /* The unit must lie in a published region. */
 HAK_INLINE void registry_set_word(const void *unit, uintptr_t word)
 {
-    atomic_store_explicit(registry_word_in(registry_leaf_of(unit), unit), word,
-                          memory_order_release);
+    atomic_store_explicit(registry_word_at(unit), word, memory_order_release);
 }
 
 /* The region at an address that the caller pins by a live block, or looks at in a read section. */

@@ -9,6 +9,6 @@
 #define LF_ACQUIRE(node)              ((void)0)
 #define LF_RELEASE_CHAIN(first, last) ((void)0)
 #define LF_ACQUIRE_ALL(first)         ((void)0)
-#define LF_RCU_ASSIGN(pointer, value) rcu_assign_pointer(pointer, value)
+#define LF_RCU_ASSIGN(pointer, value) _rcu_assign_pointer(pointer, value)
 
 #endif
