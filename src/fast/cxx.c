@@ -102,9 +102,9 @@ static void *hak_new_nothrow(size_t size, const struct nothrow *tag)
 static void *hak_new_aligned_nothrow(size_t size, size_t alignment, const struct nothrow *tag)
 {
     void *p = hak_aligned_alloc(alignment, size);
-    return HAK_LIKELY(p != NULL) ? p
-                                 : nothrow_aligned_slow("_ZnwmSt11align_val_tRKSt9nothrow_t", size,
-                                                        alignment, tag);
+    return HAK_LIKELY(p != NULL)
+               ? p
+               : nothrow_aligned_slow("_ZnwmSt11align_val_tRKSt9nothrow_t", size, alignment, tag);
 }
 
 HAK_SYMBOL(new_1, "_Znwm", hak_new)

@@ -17,8 +17,8 @@
 #define BIN_BYTES      KIB(64)
 #define BIN_LEAST      4
 #define BIN_MOST       4096
-#define PARKED_MOST    16        /* heaps */
-#define PARKED_MAXIMUM KIB(512)  /* bytes in one that is parked */
+#define PARKED_MOST    16       /* heaps */
+#define PARKED_MAXIMUM KIB(512) /* bytes in one that is parked */
 
 const struct heap heap_sentinels[HEAP_SENTINELS];
 __thread struct heap *heap_current = (struct heap *)&heap_sentinels[HEAP_START];
@@ -26,9 +26,9 @@ static __thread struct heap *heap_held __attribute__((tls_model("initial-exec"))
 
 static lf_stack parked;
 static lf_stack spare;
-static _Atomic(int32_t) parked_count;  /* atomic, relaxed: a bound, not exact */
-static _Atomic(struct heap *) all;     /* atomic, push only */
-static _Atomic(uint32_t) generation;   /* atomic, relaxed: forks since the first process */
+static _Atomic(int32_t) parked_count; /* atomic, relaxed: a bound, not exact */
+static _Atomic(struct heap *) all;    /* atomic, push only */
+static _Atomic(uint32_t) generation;  /* atomic, relaxed: forks since the first process */
 
 /* ---- making and finding ---- */
 
@@ -40,8 +40,7 @@ static int32_t bin_limit(unsigned class_no)
 
 static void hold(struct heap *h)
 {
-    atomic_store_explicit(&h->holder,
-                          1 + atomic_load_explicit(&generation, memory_order_relaxed),
+    atomic_store_explicit(&h->holder, 1 + atomic_load_explicit(&generation, memory_order_relaxed),
                           memory_order_relaxed);
 }
 
@@ -64,8 +63,7 @@ static struct heap *heap_make(void)
 static bool try_adopt(struct heap *h, uint32_t now)
 {
     uint32_t holder = atomic_load_explicit(&h->holder, memory_order_relaxed);
-    return holder != 0 && holder != now &&
-           !atomic_load_explicit(&h->busy, memory_order_relaxed) &&
+    return holder != 0 && holder != now && !atomic_load_explicit(&h->busy, memory_order_relaxed) &&
            atomic_compare_exchange_strong_explicit(&h->holder, &holder, now, memory_order_acquire,
                                                    memory_order_relaxed);
 }

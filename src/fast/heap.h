@@ -36,10 +36,11 @@ struct heap {
     struct outbuf out;                /* owner only */
     struct owned owned;               /* owner only */
 
-    lf_node link;             /* by who has it: in `parked` or `spare` */
-    struct heap *all_next;    /* constant after publication: the list of all heaps */
-    _Atomic(uint32_t) holder; /* atomic: 0, or 1 + the fork generation of the process it is held in */
-    _Atomic(bool) busy;       /* atomic, holder writes: it is inside a slow path */
+    lf_node link;          /* by who has it: in `parked` or `spare` */
+    struct heap *all_next; /* constant after publication: the list of all heaps */
+    _Atomic(uint32_t)
+        holder;         /* atomic: 0, or 1 + the fork generation of the process it is held in */
+    _Atomic(bool) busy; /* atomic, holder writes: it is inside a slow path */
 };
 
 static_assert(offsetof(struct heap, bin) == 0, "a token minus the heap is an offset of a bin");

@@ -112,8 +112,7 @@ void hak_malloc_stats(void)
     os_say("segments: %zu, %zu KiB, of which free %zu KiB (%zu KiB hold memory)", c.segments,
            c.segments * SEGMENT_SIZE / 1024, c.free_units * UNIT_SIZE / 1024,
            c.dirty_units * UNIT_SIZE / 1024);
-    os_say("metadata: %zu KiB; in use: %zu KiB", c.meta_bytes / 1024,
-           census_used_bytes(&c) / 1024);
+    os_say("metadata: %zu KiB; in use: %zu KiB", c.meta_bytes / 1024, census_used_bytes(&c) / 1024);
 }
 
 /* ---- tuning ---- */

@@ -83,4 +83,9 @@ HAK_INLINE void lf_full_barrier_after_rmw(void)
     ck_pr_fence_atomic_load();
 }
 
+HAK_INLINE void lf_full_barrier(void)
+{
+    ck_pr_fence_memory();
+}
+
 #endif

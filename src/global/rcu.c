@@ -19,9 +19,10 @@
 #include <urcu/static/urcu-bp.h>
 
 struct reader {
-    _Atomic(struct urcu_bp_reader *) urcu; /* constant after publication; memory of liburcu's arena */
-    struct reader *next;                   /* constant after publication */
-    bool was_outside;                      /* poller only: since the batch was taken */
+    _Atomic(struct urcu_bp_reader *)
+        urcu;            /* constant after publication; memory of liburcu's arena */
+    struct reader *next; /* constant after publication */
+    bool was_outside;    /* poller only: since the batch was taken */
 };
 
 static _Atomic(struct reader *) readers; /* atomic, push only */
@@ -71,7 +72,7 @@ void hak_rcu_read_unlock(void)
 static bool barrier_all(void)
 {
     if (!urcu_bp_has_sys_membarrier) {
-        atomic_thread_fence(memory_order_seq_cst);
+        lf_full_barrier();
         return true;
     }
     return os_barrier_all();

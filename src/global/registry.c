@@ -15,7 +15,7 @@ static struct {
 } no_leaf;
 
 #define BIAS(i)    ((uintptr_t)(i)*LEAF_UNITS * sizeof(uintptr_t))
-#define NOTHING(i) (uintptr_t)&no_leaf - BIAS(i)
+#define NOTHING(i) (uintptr_t) & no_leaf - BIAS(i)
 #define ROOT_8(i)                                                                                  \
     NOTHING(i), NOTHING((i) + 1), NOTHING((i) + 2), NOTHING((i) + 3), NOTHING((i) + 4),            \
         NOTHING((i) + 5), NOTHING((i) + 6), NOTHING((i) + 7)

@@ -14,7 +14,7 @@
 #define RUN_SEARCH_MOST    64u        /* segments too cut up for a run that are looked at */
 
 struct group {
-    _Atomic(uint64_t) room;                             /* atomic: hints, a bit a segment */
+    _Atomic(uint64_t) room;                                /* atomic: hints, a bit a segment */
     _Atomic(struct segment *) segment[SEGMENTS_PER_GROUP]; /* constant once set (release) */
 };
 
@@ -142,9 +142,9 @@ static struct group *group_make(uint32_t index)
     if (group == NULL)
         return NULL;
     struct group *seen = NULL;
-    bool won = atomic_compare_exchange_strong_explicit(&groups[index / SEGMENTS_PER_GROUP], &seen,
-                                                       group, memory_order_acq_rel,
-                                                       memory_order_acquire);
+    bool won =
+        atomic_compare_exchange_strong_explicit(&groups[index / SEGMENTS_PER_GROUP], &seen, group,
+                                                memory_order_acq_rel, memory_order_acquire);
     return won ? group : seen;
 }
 
@@ -268,7 +268,8 @@ static void purge_units(struct segment *s, uint64_t mask)
     while (mask != 0) {
         unsigned first = (unsigned)__builtin_ctzll(mask);
         uint64_t from_first = ~(mask >> first);
-        unsigned count = from_first == 0 ? UNITS_PER_SEGMENT : (unsigned)__builtin_ctzll(from_first);
+        unsigned count =
+            from_first == 0 ? UNITS_PER_SEGMENT : (unsigned)__builtin_ctzll(from_first);
         uint64_t run = mask_of(first, count);
         if (os_purge(segment_unit(s, first), count * UNIT_SIZE)) {
             atomic_fetch_and_explicit(&s->dirty, ~run, memory_order_relaxed);

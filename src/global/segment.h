@@ -21,13 +21,12 @@
 #include "slab.h"
 
 struct segment {
-    struct region region;                  /* constant while published */
-    struct retired retired;                /* by who took all units to retire it */
-    lf_node spare;                         /* by the spare stack */
-    uint32_t index;                        /* constant: its place among the groups */
-    _Alignas(HAK_CACHE_LINE)
-    _Atomic(uint64_t) free;                /* atomic: units nobody has */
-    _Atomic(uint64_t) dirty;               /* atomic: free units whose pages may hold memory */
+    struct region region;                            /* constant while published */
+    struct retired retired;                          /* by who took all units to retire it */
+    lf_node spare;                                   /* by the spare stack */
+    uint32_t index;                                  /* constant: its place among the groups */
+    _Alignas(HAK_CACHE_LINE) _Atomic(uint64_t) free; /* atomic: units nobody has */
+    _Atomic(uint64_t) dirty; /* atomic: free units whose pages may hold memory */
     struct slab slab[UNITS_PER_SEGMENT];
     _Atomic(uint8_t) run_units[UNITS_PER_SEGMENT]; /* atomic, relaxed: of the run that starts there;
                                                       written by who has it */

@@ -9,7 +9,7 @@
 const uint32_t size_class_bytes[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_BYTES)};
 
 #define X_OFFSET(class, below, size)                                                               \
-    [(below) / SIZE_GRANULE + 1 ...(size) / SIZE_GRANULE] = (class)*SIZE_BIN_BYTES,
+    [(below) / SIZE_GRANULE + 1 ...(size) / SIZE_GRANULE] = (class) * SIZE_BIN_BYTES,
 const uint16_t size_bin_offset[SIZE_SLAB_MAX / SIZE_GRANULE + 1] = {SIZE_CLASSES(X_OFFSET)};
 
 #define X_CHECK(class, below, size)                                                                \
@@ -27,6 +27,6 @@ unsigned size_to_aligned_class(size_t n, size_t alignment)
         return SIZE_CLASS_COUNT;
     unsigned class = size_to_class(least);
     while (class < SIZE_CLASS_COUNT && size_class_bytes[class] % alignment != 0)
-        class++;
+        class ++;
     return class;
 }

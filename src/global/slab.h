@@ -32,7 +32,7 @@ enum slab_state {
 
 struct slab {
     /* Shared by all threads. */
-    lf_stack remote;           /* blocks freed by threads that don't own it: push_chain and pop_all */
+    lf_stack remote; /* blocks freed by threads that don't own it: push_chain and pop_all */
     _Atomic(uintptr_t) owner;  /* atomic: a slab_state or a token */
     lf_node link;              /* of the shared stack of a class: by whoever set `linked` */
     _Atomic(bool) linked;      /* atomic: the descriptor is in a shared stack */
@@ -42,12 +42,12 @@ struct slab {
     /* Owner only; `used` and `carved` are read by walkers too. */
     _Alignas(HAK_CACHE_LINE) char *base; /* owner only */
     struct block *free;                  /* owner only: blocks that are not out */
-    struct block *free_last;             /* owner only: the last of them; garbage if there are none */
-    uint32_t free_count;                 /* owner only */
-    _Atomic(uint32_t) used;              /* atomic, relaxed; owner writes: blocks that are out */
-    _Atomic(uint32_t) carved;            /* atomic, relaxed; owner writes: blocks ever made */
-    uint32_t capacity;                   /* owner only */
-    TAILQ_ENTRY(slab) entry;             /* owner only: in the owner's list (remote/owner.h) */
+    struct block *free_last;  /* owner only: the last of them; garbage if there are none */
+    uint32_t free_count;      /* owner only */
+    _Atomic(uint32_t) used;   /* atomic, relaxed; owner writes: blocks that are out */
+    _Atomic(uint32_t) carved; /* atomic, relaxed; owner writes: blocks ever made */
+    uint32_t capacity;        /* owner only */
+    TAILQ_ENTRY(slab) entry;  /* owner only: in the owner's list (remote/owner.h) */
 };
 
 static_assert(sizeof(struct slab) == 2 * HAK_CACHE_LINE, "two lines: shared, and the owner's");

@@ -27,9 +27,9 @@ struct whale {
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
-static _Atomic(size_t) cached_bytes;                 /* atomic, relaxed: of what is in the cache */
-static _Atomic(size_t) cache_limit_bytes = MIB(32);  /* atomic, relaxed */
-static lf_stack spare;                               /* descriptors of no whale */
+static _Atomic(size_t) cached_bytes;                /* atomic, relaxed: of what is in the cache */
+static _Atomic(size_t) cache_limit_bytes = MIB(32); /* atomic, relaxed */
+static lf_stack spare;                              /* descriptors of no whale */
 
 static struct whale *whale_of(const void *p)
 {
@@ -52,7 +52,8 @@ static size_t page_up(size_t bytes)
 static struct whale *descriptor_take(void)
 {
     lf_node *node = lf_stack_pop_mpmc(&spare);
-    return node != NULL ? LF_CONTAINER(node, struct whale, spare) : meta_alloc(sizeof(struct whale));
+    return node != NULL ? LF_CONTAINER(node, struct whale, spare)
+                        : meta_alloc(sizeof(struct whale));
 }
 
 static void descriptor_reclaim(struct retired *retired)

@@ -65,17 +65,16 @@ static void release_to_free(struct slab *s)
 }
 
 /* Takes over what others have pushed; the slab is in no list. */
-static bool drain(struct slab *s)
+static void drain(struct slab *s)
 {
     if (lf_stack_is_empty(&s->remote))
-        return false;
+        return;
     struct block *next = (struct block *)lf_stack_pop_all_upmc(&s->remote);
     while (next != NULL) {
         struct chain chain = chain_read(next);
         next = chain.last->next;
         slab_put_owner(s, chain);
     }
-    return true;
 }
 
 /* Of a slab in no list that o owns: into the right list, or free if no block is out. */
@@ -114,9 +113,14 @@ static bool claim_and_settle(struct owned *o, struct slab *s)
     return true;
 }
 
-/* Of a slab in no list that o owns, with a block out. */
+/* Of a slab in no list that o owns. */
 static void give_up(struct owned *o, struct slab *s)
 {
+    drain(s);
+    if (slab_used(s) == 0) {
+        release_to_free(s);
+        return;
+    }
     bool room = slab_has_room_owner(s);
     registry_set_word(s->base, UNIT_UNOWNED);
     atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_seq_cst);
@@ -134,7 +138,7 @@ static void share_oldest(struct owned *o, unsigned class_no)
     give_up(o, oldest);
 }
 
-/* The newest stays: it is what the caller is at. */
+/* The newest stays: the caller may be at it. */
 static void bound_partial(struct owned *o, unsigned class_no)
 {
     while (o->idle_bytes > OWNED_IDLE_MOST &&
@@ -145,24 +149,20 @@ static void bound_partial(struct owned *o, unsigned class_no)
 static void bound_full(struct owned *o, unsigned class_no)
 {
     struct slab *oldest = TAILQ_FIRST(&o->full[class_no]);
-    if (o->full_count <= OWNED_FULL_MOST || oldest == TAILQ_LAST(&o->full[class_no], slab_list))
+    if (o->full_count <= OWNED_FULL_MOST || oldest == NULL)
         return;
     unlist_full(o, oldest);
-    if (drain(oldest))
-        settle(o, oldest);
-    else
-        give_up(o, oldest);
+    give_up(o, oldest);
 }
 
 bool owned_claim(struct owned *o, struct slab *s)
 {
     if (!claim_owner(o, s))
         return false;
-    unsigned class_no = slab_class(s);
     drain(s);
-    settle(o, s);
-    bound_full(o, class_no);
-    bound_partial(o, class_no);
+    bound_full(o, slab_class(s));
+    bound_partial(o, slab_class(s));
+    settle(o, s); /* last: what is in no list is not given up */
     return true;
 }
 

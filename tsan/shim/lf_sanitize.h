@@ -9,6 +9,8 @@
 #ifndef HAK_LF_SANITIZE_H
 #define HAK_LF_SANITIZE_H
 
+#include <ck_cc.h>
+#undef CK_CC_INLINE
 #define CK_CC_INLINE __attribute__((noinline, no_sanitize("thread"), unused))
 
 void __tsan_acquire(void *address);
