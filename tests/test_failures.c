@@ -1,0 +1,220 @@
+/*
+ * test_failures.c: memory runs out, and comes back. mmap is this file's own, so that any call of it can
+ * be made to fail; and once the kernel refuses for real, under RLIMIT_AS. Linked with libhakmem.a.
+ */
+#include "testing.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Calls that go through before the next one fails; negative: all do. Then all fail until reset. */
+static _Atomic(long) calls_left = -1;
+static _Atomic(long) failures;
+
+static bool refuse(void)
+{
+    long left = atomic_load(&calls_left);
+    if (left < 0)
+        return false;
+    if (left > 0) {
+        atomic_fetch_sub(&calls_left, 1);
+        return false;
+    }
+    atomic_fetch_add(&failures, 1);
+    errno = ENOMEM;
+    return true;
+}
+
+void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
+{
+    if (fd == -1 && refuse())
+        return MAP_FAILED;
+    return (void *)syscall(SYS_mmap, at, n, protection, flags, fd, offset);
+}
+
+void *mremap(void *at, size_t old, size_t new, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    void *to = va_arg(arguments, void *);
+    va_end(arguments);
+    if (refuse())
+        return MAP_FAILED;
+    return (void *)syscall(SYS_mremap, at, old, new, flags, to);
+}
+
+static const size_t sizes[] = {16, 200, 1024, 5000, 32768, 100000, 1 << 20, 3 << 20};
+#define SIZES (sizeof sizes / sizeof sizes[0])
+#define BLOCKS 4000
+
+static void *blocks[BLOCKS];
+
+static size_t allocate_until_refused(size_t n)
+{
+    size_t count = 0;
+    while (count < BLOCKS) {
+        errno = 0;
+        void *p = malloc(n);
+        if (p == NULL) {
+            assert_int_equal(errno, ENOMEM);
+            break;
+        }
+        memset(p, (int)count, n < 64 ? n : 64);
+        blocks[count++] = p;
+    }
+    return count;
+}
+
+static void check_and_free(size_t count, size_t n)
+{
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(*(unsigned char *)blocks[i], i & 255);
+        assert_int_equal(((unsigned char *)blocks[i])[(n < 64 ? n : 64) - 1], i & 255);
+        free(blocks[i]);
+    }
+}
+
+/* Each of the first calls of mmap fails in turn, in every tier; then memory is there again. */
+static void test_any_mmap_fails(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SIZES; i++)
+        for (long k = 0; k < 12; k++) {
+            atomic_store(&calls_left, k);
+            size_t count = allocate_until_refused(sizes[i]);
+            atomic_store(&calls_left, -1);
+            void *p = malloc(sizes[i]);
+            assert_non_null(p);
+            free(p);
+            check_and_free(count, sizes[i]);
+            malloc_trim(0);
+        }
+    assert_true(failures > 0);
+}
+
+static size_t used(void)
+{
+    return mallinfo2().uordblks;
+}
+
+/* What failed allocations took is not lost: all that is in use afterwards was so before. */
+static void test_nothing_is_lost(void **state)
+{
+    (void)state;
+    malloc_trim(0);
+    size_t before = used();
+    for (int round = 0; round < 50; round++)
+        for (size_t i = 0; i < SIZES; i++) {
+            atomic_store(&calls_left, round % 4);
+            size_t count = allocate_until_refused(sizes[i]);
+            atomic_store(&calls_left, -1);
+            check_and_free(count, sizes[i]);
+        }
+    malloc_trim(0);
+    assert_true(used() <= before);
+}
+
+static void test_realloc_fails_and_keeps(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SIZES; i++) {
+        char *p = malloc(sizes[i]);
+        memset(p, 0x77, sizes[i]);
+        malloc_trim(0);
+        atomic_store(&calls_left, 0);
+        char *q = realloc(p, 64 << 20);
+        atomic_store(&calls_left, -1);
+        assert_null(q);
+        assert_int_equal(errno, ENOMEM);
+        assert_int_equal(p[0], 0x77);
+        assert_int_equal(p[sizes[i] - 1], 0x77);
+        q = realloc(p, 64 << 20);
+        assert_non_null(q);
+        assert_int_equal(q[0], 0x77);
+        free(q);
+    }
+}
+
+static void *in_thread(void *argument)
+{
+    (void)argument;
+    void *p = malloc(100);
+    if (p == NULL)
+        return NULL;
+    free(p);
+    return (void *)1;
+}
+
+/* A thread's first malloc fails, or not, but it can always free what another gave it. */
+static void *free_given(void *given)
+{
+    free(given);
+    return NULL;
+}
+
+static void test_threads_without_memory(void **state)
+{
+    (void)state;
+    for (long k = 0; k < 6; k++) {
+        pthread_t thread;
+        void *result;
+        void *given = malloc(300);
+        assert_int_equal(pthread_create(&thread, NULL, free_given, given), 0);
+        atomic_store(&calls_left, k);
+        pthread_join(thread, NULL);
+        atomic_store(&calls_left, -1);
+        assert_int_equal(pthread_create(&thread, NULL, in_thread, NULL), 0);
+        pthread_join(thread, &result);
+        assert_non_null(result);
+    }
+}
+
+static void test_address_space_limit(void **state)
+{
+    (void)state;
+    struct rlimit before, limit;
+    malloc_trim(0);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    long pages = 0;
+    char text[64] = "";
+    FILE *statm = fopen("/proc/self/statm", "r");
+    assert_non_null(fgets(text, sizeof text, statm));
+    fclose(statm);
+    pages = atol(text);
+    limit = before;
+    limit.rlim_cur = (rlim_t)pages * 4096 + (48 << 20);
+    for (size_t i = 0; i < SIZES; i++) {
+        assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+        size_t count = allocate_until_refused(sizes[i]);
+        if (sizes[i] * BLOCKS > 64 << 20)
+            assert_true(count < BLOCKS && count * sizes[i] > 8 << 20);
+        check_and_free(count, sizes[i]);
+        void *p = malloc(sizes[i]);
+        assert_non_null(p);
+        free(p);
+        size_t again = allocate_until_refused(sizes[i]);
+        assert_true(again >= count - count / 8);
+        check_and_free(again, sizes[i]);
+        assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_any_mmap_fails),         cmocka_unit_test(test_nothing_is_lost),
+        cmocka_unit_test(test_realloc_fails_and_keeps), cmocka_unit_test(test_threads_without_memory),
+        cmocka_unit_test(test_address_space_limit),
+    };
+    return RUN_TESTS(tests);
+}
