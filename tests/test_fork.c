@@ -1,0 +1,202 @@
+/*
+ * test_fork.c: fork from a process with busy threads, a thousand times; the child allocates at once, in
+ * every tier, starts threads, and forks again. vfork, posix_spawn and exec.
+ *
+ *     test_fork [FORKS]      1,000 if not given
+ */
+#include "testing.h"
+#include "rss.h"
+
+#include <malloc.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+#define BUSY 4
+static const size_t sizes[] = {16, 100, 1000, 3000, 30000, 60000, 900000, 3000000};
+static _Atomic(bool) over;
+static _Atomic(char *) shared[64];
+static int forks = 1000;
+
+static void touch_every_tier(void)
+{
+    char *p[8];
+    for (int i = 0; i < 8; i++) {
+        p[i] = malloc(sizes[i]);
+        if (p[i] == NULL)
+            _exit(3);
+        memset(p[i], i, sizes[i]);
+    }
+    for (int i = 0; i < 8; i++) {
+        if (p[i][sizes[i] - 1] != i)
+            _exit(4);
+        free(p[i]);
+    }
+}
+
+static void *busy(void *argument)
+{
+    unsigned i = (unsigned)(uintptr_t)argument;
+    while (!atomic_load(&over)) {
+        char *p = malloc(sizes[i % (i % 64 == 0 ? 8 : 6)]);
+        p[0] = 1;
+        free(atomic_exchange(&shared[i * 7 % 64], p));
+        i++;
+    }
+    return NULL;
+}
+
+static void *in_child_thread(void *argument)
+{
+    (void)argument;
+    touch_every_tier();
+    return NULL;
+}
+
+/* The status that the child exits with. */
+static int child(int depth)
+{
+    touch_every_tier();
+    for (int i = 0; i < 64; i++) /* blocks of threads that are not here any more */
+        free(atomic_exchange(&shared[i], NULL));
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, in_child_thread, NULL) != 0)
+        return 5;
+    pthread_join(thread, NULL);
+    if (depth > 0) {
+        int status = 0;
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(child(depth - 1));
+        if (waitpid(pid, &status, 0) != pid || status != 0)
+            return 6;
+    }
+    malloc_trim(0);
+    touch_every_tier();
+    return 0;
+}
+
+static void with_busy_threads(void (*body)(void))
+{
+    pthread_t thread[BUSY];
+    atomic_store(&over, false);
+    for (uintptr_t i = 0; i < BUSY; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, busy, (void *)(i * 1000)), 0);
+    body();
+    atomic_store(&over, true);
+    for (int i = 0; i < BUSY; i++)
+        pthread_join(thread[i], NULL);
+}
+
+static void expect_success(pid_t pid)
+{
+    int status = 0;
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void fork_many(void)
+{
+    for (int i = 0; i < forks; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            alarm(20);
+            _exit(child(i % 10 == 0 ? 2 : 0));
+        }
+        expect_success(pid);
+    }
+}
+
+static void test_fork_with_busy_threads(void **state)
+{
+    (void)state;
+    with_busy_threads(fork_many);
+}
+
+static char *const true_argv[] = {"true", NULL};
+
+static __attribute__((noinline)) pid_t vfork_true(void)
+{
+    pid_t pid = vfork();
+    if (pid == 0) {
+        execv("/bin/true", true_argv);
+        _exit(7);
+    }
+    return pid;
+}
+
+static void spawn_many(void)
+{
+    for (int i = 0; i < 50; i++) {
+        pid_t pid;
+        assert_int_equal(posix_spawn(&pid, "/bin/true", NULL, NULL, true_argv, environ), 0);
+        expect_success(pid);
+        expect_success(vfork_true());
+    }
+    assert_int_equal(system("exit 42") >> 8, 42);
+}
+
+static void test_vfork_spawn_exec(void **state)
+{
+    (void)state;
+    with_busy_threads(spawn_many);
+}
+
+/* A child of a child of a child: what vanished threads held is used again, not held for ever. */
+static void *hold_much(void *ready)
+{
+    enum { COUNT = 4000 };
+    static char *p[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        p[i] = memset(malloc(1000), 1, 1000);
+    for (int i = 0; i < COUNT; i++)
+        free(p[i]); /* into this thread's bins and slabs */
+    atomic_store((_Atomic(bool) *)ready, true);
+    while (!atomic_load(&over))
+        usleep(1000);
+    return NULL;
+}
+
+static void test_memory_of_vanished_threads(void **state)
+{
+    (void)state;
+    static _Atomic(bool) ready;
+    pthread_t thread;
+    atomic_store(&over, false);
+    assert_int_equal(pthread_create(&thread, NULL, hold_much, &ready), 0);
+    while (!atomic_load(&ready))
+        usleep(1000);
+    pid_t pid = fork();
+    if (pid == 0) {
+        pthread_t adopter;
+        size_t used = mallinfo2().uordblks;
+        if (pthread_create(&adopter, NULL, in_child_thread, NULL) != 0)
+            _exit(5);
+        pthread_join(adopter, NULL); /* takes the heap over, and gives it up */
+        malloc_trim(0);
+        _exit(mallinfo2().uordblks < used ? 0 : 8);
+    }
+    expect_success(pid);
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        forks = atoi(argv[1]);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fork_with_busy_threads),
+        cmocka_unit_test(test_vfork_spawn_exec),
+        cmocka_unit_test(test_memory_of_vanished_threads),
+    };
+    return RUN_TESTS(tests);
+}
