@@ -1,0 +1,151 @@
+/*
+ * test_heap.c: sentinels are never written, heaps are borrowed, parked and dissolved, bins are bounded.
+ */
+#include "testing.h"
+
+#include "fast/heap.h"
+
+#include <hakmem.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void test_sentinels_have_nothing_and_own_nothing(void **state)
+{
+    (void)state;
+    for (int k = 0; k < HEAP_SENTINELS; k++) {
+        const struct heap *h = heap_sentinel((enum heap_sentinel)k);
+        for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+            assert_null(h->bin[i].head);
+        for (uintptr_t word = 0; word < UNIT_WORDS; word++)
+            assert_false(heap_is_own_bin(h, word));
+    }
+}
+
+/* As a handler that interrupts malloc or free would. */
+static void test_inside_every_call_works_with_a_borrowed_heap(void **state)
+{
+    (void)state;
+    void *before = hak_malloc(100);
+    struct heap *h = heap_enter();
+    assert_ptr_equal(heap_current, heap_sentinel(HEAP_INSIDE));
+    void *p[200];
+    for (size_t i = 0; i < 200; i++) {
+        p[i] = hak_malloc(i * 100);
+        assert_non_null(p[i]);
+        assert_ptr_equal(heap_current, heap_sentinel(HEAP_INSIDE));
+    }
+    for (size_t i = 0; i < 200; i += 2)
+        hak_free(p[i]);
+    hak_free(before); /* the interrupted thread's own */
+    p[1] = hak_realloc(p[1], 2000000);
+    assert_non_null(p[1]);
+    assert_ptr_equal(heap_current, heap_sentinel(HEAP_INSIDE));
+    heap_leave(h);
+    for (size_t i = 1; i < 200; i += 2)
+        hak_free(p[i]);
+    assert_ptr_equal(heap_current, h);
+}
+
+static void *gone(void *argument)
+{
+    (void)argument;
+    struct heap *h = heap_enter();
+    heap_leave(heap_sentinel(HEAP_GONE));
+    void *p = hak_malloc(500);
+    hak_free(p);
+    void *ok = heap_current == heap_sentinel(HEAP_GONE) ? p : NULL;
+    heap_leave(h);
+    return ok;
+}
+
+static void test_gone_stays_gone(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    void *ok;
+    assert_int_equal(pthread_create(&thread, NULL, gone, NULL), 0);
+    pthread_join(thread, &ok);
+    assert_non_null(ok);
+}
+
+static void *which_heap(void *argument)
+{
+    (void)argument;
+    hak_free(hak_malloc(100));
+    return heap_current;
+}
+
+static void test_a_parked_heap_is_taken_again(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    void *first, *second;
+    assert_int_equal(pthread_create(&thread, NULL, which_heap, NULL), 0);
+    pthread_join(thread, &first);
+    assert_int_equal(pthread_create(&thread, NULL, which_heap, NULL), 0);
+    pthread_join(thread, &second);
+    assert_ptr_equal(first, second);
+}
+
+static void test_bins_are_bounded(void **state)
+{
+    (void)state;
+    enum { COUNT = 30000 };
+    static void *p[COUNT];
+    for (size_t n = 16; n <= 1024; n *= 4) {
+        for (int i = 0; i < COUNT; i++)
+            p[i] = hak_malloc(n);
+        for (int i = 0; i < COUNT; i++) {
+            hak_free(p[i]);
+            const struct bin *bin = &heap_current->bin[size_to_class(n)];
+            assert_true(bin->room >= 0 && bin->room <= bin->limit);
+        }
+    }
+}
+
+static void test_dissolving_leaves_nothing(void **state)
+{
+    (void)state;
+    void *p[100];
+    for (size_t i = 0; i < 100; i++)
+        p[i] = hak_malloc(i * 300);
+    for (size_t i = 0; i < 100; i += 2)
+        hak_free(p[i]);
+    struct heap *entered = heap_enter();
+    struct heap *h = heap_open(entered);
+    heap_dissolve(h);
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
+        assert_null(h->bin[i].head);
+        assert_int_equal(h->bin[i].room, h->bin[i].limit);
+        assert_true(TAILQ_EMPTY(&h->owned.partial[i]));
+        assert_true(TAILQ_EMPTY(&h->owned.full[i]));
+    }
+    assert_int_equal(h->owned.idle_bytes, 0);
+    assert_int_equal(h->owned.full_count, 0);
+    heap_close(entered, h);
+    for (size_t i = 1; i < 100; i += 2)
+        hak_free(p[i]);
+}
+
+static void test_a_double_free_is_seen(void **state)
+{
+    (void)state;
+    void *run = hak_malloc(100000);
+    hak_free(run);
+    assert_int_equal(registry_word(run), UNIT_FREE); /* free() of it says so and aborts */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sentinels_have_nothing_and_own_nothing),
+        cmocka_unit_test(test_inside_every_call_works_with_a_borrowed_heap),
+        cmocka_unit_test(test_gone_stays_gone),
+        cmocka_unit_test(test_a_parked_heap_is_taken_again),
+        cmocka_unit_test(test_bins_are_bounded),
+        cmocka_unit_test(test_dissolving_leaves_nothing),
+        cmocka_unit_test(test_a_double_free_is_seen),
+    };
+    return RUN_TESTS(tests);
+}

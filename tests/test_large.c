@@ -1,0 +1,146 @@
+/*
+ * test_large.c: runs and whales: reuse, the bounded cache, growth by page tables, the registry entry.
+ */
+#include "testing.h"
+
+#include "global/os.h"
+#include "global/registry.h"
+#include "global/run.h"
+#include "global/whale.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+static void test_runs(void **state)
+{
+    (void)state;
+    bool zeroed;
+    char *p[64];
+    for (size_t i = 0; i < 64; i++) {
+        p[i] = run_alloc(KIB(33) + i * KIB(15), 16, &zeroed);
+        assert_int_equal(registry_word(p[i]), UNIT_RUN);
+        assert_true(run_bytes(p[i]) >= KIB(33) + i * KIB(15));
+        memset(p[i], (int)i, run_bytes(p[i]));
+    }
+    for (size_t i = 0; i < 64; i++) {
+        assert_int_equal(p[i][0], i);
+        assert_int_equal(p[i][run_bytes(p[i]) - 1], i);
+        run_free(p[i]);
+        assert_int_not_equal(registry_word(p[i]), UNIT_RUN);
+    }
+}
+
+static void test_runs_resize_in_place(void **state)
+{
+    (void)state;
+    bool zeroed;
+    char *p = run_alloc(MIB(1), MIB(1), &zeroed);
+    assert_true(run_resize(p, KIB(100)));
+    assert_int_equal(run_bytes(p), KIB(128));
+    assert_true(run_resize(p, KIB(600)));
+    assert_int_equal(run_bytes(p), KIB(640));
+    char *next = run_alloc(KIB(64), 16, &zeroed);
+    run_free(next);
+    run_free(p);
+}
+
+static void test_whales_are_registered(void **state)
+{
+    (void)state;
+    bool zeroed;
+    char *p = whale_alloc(MIB(3), 16, &zeroed);
+    assert_true(zeroed);
+    assert_int_equal(registry_word(p), UNIT_WHALE);
+    assert_int_equal(registry_word(p + UNIT_SIZE), UNIT_FOREIGN);
+    assert_int_equal(whale_bytes(p), MIB(3));
+    whale_set_cache_limit(0);
+    whale_free(p);
+    assert_int_equal(registry_word(p), UNIT_FOREIGN);
+    assert_null(registry_region(p));
+    whale_set_cache_limit(MIB(32));
+}
+
+static void test_the_cache_is_bounded(void **state)
+{
+    (void)state;
+    bool zeroed;
+    char *p[40];
+    whale_set_cache_limit(MIB(8));
+    for (int i = 0; i < 40; i++)
+        p[i] = whale_alloc(MIB(2), 16, &zeroed);
+    for (int i = 0; i < 40; i++) {
+        whale_free(p[i]);
+        assert_true(whale_cached_bytes() <= MIB(8));
+    }
+    assert_int_equal(whale_cached_bytes(), MIB(8));
+    char *q = whale_alloc(MIB(2), 16, &zeroed);
+    assert_false(zeroed);
+    assert_int_equal(registry_word(q), UNIT_WHALE);
+    assert_int_equal(whale_cached_bytes(), MIB(6));
+    char *large = whale_alloc(MIB(30), 16, &zeroed); /* none fits: the cache stays */
+    assert_int_equal(whale_cached_bytes(), MIB(6));
+    whale_free(large);
+    whale_free(q);
+    assert_true(whale_drop_cache());
+    assert_int_equal(whale_cached_bytes(), 0);
+    assert_false(whale_drop_cache());
+    whale_set_cache_limit(MIB(32));
+}
+
+static void test_whales_grow_where_they_are_or_move(void **state)
+{
+    (void)state;
+    bool zeroed;
+    char *p = whale_alloc(MIB(2), 16, &zeroed);
+    int moved = 0;
+    for (size_t n = MIB(2); n < MIB(80); n += MIB(2)) {
+        p[0] = p[n - 1] = (char)(n >> 20);
+        void *fence = MAP_FAILED; /* every other time there is no room behind it */
+        if (n % MIB(4) == 0)
+            fence = mmap(p + n, 4096, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        char *q = whale_resize(p, n + MIB(2));
+        assert_non_null(q);
+        assert_int_equal(q[0], (char)(n >> 20));
+        assert_int_equal(q[n - 1], (char)(n >> 20));
+        assert_int_equal(registry_word(q), UNIT_WHALE);
+        assert_int_equal(whale_bytes(q), n + MIB(2));
+        if (q != p && registry_word(p) == UNIT_WHALE)
+            fail_msg("the old place is registered still");
+        moved += q != p;
+        p = q;
+        if (fence != MAP_FAILED)
+            munmap(fence, 4096);
+    }
+    assert_true(moved >= 10);
+    p = whale_resize(p, MIB(2));
+    assert_int_equal(whale_bytes(p), MIB(2));
+    whale_free(p);
+    whale_drop_cache();
+}
+
+static void test_aligned_whales(void **state)
+{
+    (void)state;
+    bool zeroed;
+    for (size_t alignment = MIB(4); alignment <= MIB(256); alignment *= 2) {
+        char *p = whale_alloc(MIB(2), alignment, &zeroed);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % alignment, 0);
+        whale_free(p);
+    }
+    whale_drop_cache();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_runs_resize_in_place),
+        cmocka_unit_test(test_whales_are_registered),
+        cmocka_unit_test(test_the_cache_is_bounded),
+        cmocka_unit_test(test_whales_grow_where_they_are_or_move),
+        cmocka_unit_test(test_aligned_whales),
+    };
+    return RUN_TESTS(tests);
+}

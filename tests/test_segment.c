@@ -1,0 +1,199 @@
+/*
+ * test_segment.c: units are taken and returned, alone and in runs; free ones are purged; empty segments go
+ * back to the system after a grace period, which a stopped reader delays and nobody waits for.
+ */
+#include "testing.h"
+
+#include "global/os.h"
+#include "global/segment.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void test_units_are_distinct(void **state)
+{
+    (void)state;
+    enum { COUNT = 200 };
+    struct units taken[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        taken[i] = segment_take(1, UNIT_SIZE);
+        assert_int_equal(taken[i].units, 1);
+        memset(segment_unit(taken[i].segment, taken[i].first), i, UNIT_SIZE);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        unsigned char *p = (unsigned char *)segment_unit(taken[i].segment, taken[i].first);
+        assert_int_equal(p[0], i);
+        assert_int_equal(p[UNIT_SIZE - 1], i);
+        assert_ptr_equal(segment_of(p), taken[i].segment);
+        assert_int_equal(segment_unit_of(p), taken[i].first);
+    }
+    for (int i = 0; i < COUNT; i++)
+        segment_return(taken[i].segment, taken[i].first, 1);
+}
+
+static void test_runs_are_whole_and_aligned(void **state)
+{
+    (void)state;
+    for (unsigned count = 1; count <= UNITS_PER_SEGMENT; count++)
+        for (size_t alignment = UNIT_SIZE; alignment <= SEGMENT_SIZE; alignment *= 2) {
+            struct units taken = segment_take(count, alignment);
+            assert_int_equal(taken.units, count);
+            assert_true(taken.first + count <= UNITS_PER_SEGMENT);
+            uintptr_t at = (uintptr_t)segment_unit(taken.segment, taken.first);
+            assert_int_equal(at % alignment, 0);
+            segment_return(taken.segment, taken.first, count);
+        }
+}
+
+static void test_zeroed_is_true(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 300; i++) {
+        struct units taken = segment_take(1 + (unsigned)i % 5, UNIT_SIZE);
+        char *p = segment_unit(taken.segment, taken.first);
+        for (size_t k = 0; taken.zeroed && k < taken.units * UNIT_SIZE; k += 512)
+            assert_int_equal(p[k], 0);
+        memset(p, 1, taken.units * UNIT_SIZE);
+        segment_return(taken.segment, taken.first, taken.units);
+        if (i % 7 == 0)
+            segment_purge(0);
+    }
+}
+
+static void test_dirty_units_are_bounded(void **state)
+{
+    (void)state;
+    struct units taken[300];
+    segment_set_purge_limit(16);
+    for (int i = 0; i < 300; i++)
+        taken[i] = segment_take(1, UNIT_SIZE);
+    for (int i = 0; i < 300; i++) {
+        segment_return(taken[i].segment, taken[i].first, 1);
+        assert_true(segment_dirty_units() <= 17);
+    }
+    segment_purge(0);
+    assert_int_equal(segment_dirty_units(), 0);
+    segment_set_purge_limit(128);
+}
+
+static bool is_mapped(void *p)
+{
+    unsigned char present;
+    return mincore(p, 4096, &present) == 0;
+}
+
+/* More than the empty segments that are kept. */
+static char *map_and_empty_many(void)
+{
+    enum { COUNT = 40 };
+    struct units taken[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        taken[i] = segment_take(UNITS_PER_SEGMENT, UNIT_SIZE);
+    char *last = segment_unit(taken[COUNT - 1].segment, 0);
+    for (int i = 0; i < COUNT; i++)
+        segment_return(taken[i].segment, 0, UNITS_PER_SEGMENT);
+    return last;
+}
+
+static void test_empty_segments_are_unmapped(void **state)
+{
+    (void)state;
+    char *p = map_and_empty_many();
+    rcu_poll();
+    assert_false(is_mapped(p));
+    assert_int_equal(registry_word(p), UNIT_FOREIGN);
+    assert_null(registry_region(p));
+}
+
+/* A reader stays in its section until told; meanwhile nothing is unmapped, and nobody waits. */
+static _Atomic(int) reader_stage;
+
+static void *read_until_told(void *argument)
+{
+    (void)argument;
+    hak_rcu_read_lock();
+    atomic_store(&reader_stage, 1);
+    while (atomic_load(&reader_stage) == 1)
+        usleep(1000);
+    hak_rcu_read_unlock();
+    atomic_store(&reader_stage, 3);
+    while (atomic_load(&reader_stage) == 3)
+        usleep(1000);
+    return NULL;
+}
+
+static void wait_for_stage(int stage)
+{
+    while (atomic_load(&reader_stage) != stage)
+        usleep(1000);
+}
+
+static void test_a_reader_delays_unmapping_only(void **state)
+{
+    (void)state;
+    pthread_t reader;
+    assert_int_equal(pthread_create(&reader, NULL, read_until_told, NULL), 0);
+    wait_for_stage(1);
+    char *p = map_and_empty_many();
+    for (int i = 0; i < 100; i++)
+        rcu_poll();
+    assert_true(is_mapped(p));
+    struct units taken = segment_take(3, UNIT_SIZE); /* allocation goes on */
+    assert_int_equal(taken.units, 3);
+    segment_return(taken.segment, taken.first, 3);
+    atomic_store(&reader_stage, 2);
+    wait_for_stage(3);
+    for (int i = 0; i < 3; i++)
+        rcu_poll();
+    assert_false(is_mapped(p));
+    atomic_store(&reader_stage, 4);
+    pthread_join(reader, NULL);
+}
+
+static void count(struct region *region, void *context)
+{
+    assert_true(region->kind == REGION_SEGMENT || region->kind == REGION_WHALE);
+    ++*(int *)context;
+}
+
+static void test_walk_sees_what_is_there(void **state)
+{
+    (void)state;
+    int before = 0, after = 0;
+    struct units taken[20];
+    registry_walk(count, &before);
+    for (int i = 0; i < 20; i++)
+        taken[i] = segment_take(UNITS_PER_SEGMENT, UNIT_SIZE);
+    registry_walk(count, &after);
+    assert_true(after >= 20 && after >= before);
+    for (int i = 0; i < 20; i++)
+        segment_return(taken[i].segment, 0, UNITS_PER_SEGMENT);
+}
+
+static void test_foreign_addresses(void **state)
+{
+    int local;
+    assert_int_equal(registry_word(&local), UNIT_FOREIGN);
+    assert_int_equal(registry_word(state), UNIT_FOREIGN);
+    assert_int_equal(registry_word(NULL), UNIT_FOREIGN);
+    assert_int_equal(registry_word((void *)0x7fffffffffff), UNIT_FOREIGN);
+    assert_int_equal(registry_word((void *)0xffffffffffff), UNIT_FOREIGN);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_units_are_distinct),
+        cmocka_unit_test(test_runs_are_whole_and_aligned),
+        cmocka_unit_test(test_zeroed_is_true),
+        cmocka_unit_test(test_dirty_units_are_bounded),
+        cmocka_unit_test(test_empty_segments_are_unmapped),
+        cmocka_unit_test(test_a_reader_delays_unmapping_only),
+        cmocka_unit_test(test_walk_sees_what_is_there),
+        cmocka_unit_test(test_foreign_addresses),
+    };
+    return RUN_TESTS(tests);
+}

@@ -1,0 +1,58 @@
+/*
+ * test_size_class.c: one pure function routes every size, with no gap and little slack.
+ */
+#include "testing.h"
+
+#include "global/size_class.h"
+
+static void test_every_size_has_the_least_class(void **state)
+{
+    (void)state;
+    assert_int_equal(size_to_class(0), 0);
+    for (size_t n = 1; n <= SIZE_SLAB_MAX; n++) {
+        unsigned class_no = size_to_class(n);
+        assert_true(class_no < SIZE_CLASS_COUNT);
+        assert_true(size_class_bytes[class_no] >= n);
+        assert_true(class_no == 0 || size_class_bytes[class_no - 1] < n);
+    }
+}
+
+static void test_steps_are_small(void **state)
+{
+    (void)state;
+    for (unsigned i = 8; i < SIZE_CLASS_COUNT; i++)
+        assert_true((size_class_bytes[i] - size_class_bytes[i - 1]) * 4 <= size_class_bytes[i - 1]);
+}
+
+static void test_offsets_are_those_of_bins(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n <= SIZE_SLAB_MAX; n += 16)
+        assert_int_equal(size_to_bin_offset(n), size_to_class(n) * SIZE_BIN_BYTES);
+}
+
+static void test_aligned_classes(void **state)
+{
+    (void)state;
+    for (size_t alignment = 1; alignment <= MIB(1); alignment *= 2)
+        for (size_t n = 0; n <= SIZE_SLAB_MAX; n += 13) {
+            unsigned class_no = size_to_aligned_class(n, alignment);
+            if (class_no == SIZE_CLASS_COUNT) {
+                assert_true(align_up(max_size(n, 1), alignment) > SIZE_SLAB_MAX / 2);
+                continue;
+            }
+            assert_true(size_class_bytes[class_no] >= n);
+            assert_int_equal(size_class_bytes[class_no] % alignment, 0);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_size_has_the_least_class),
+        cmocka_unit_test(test_steps_are_small),
+        cmocka_unit_test(test_offsets_are_those_of_bins),
+        cmocka_unit_test(test_aligned_classes),
+    };
+    return RUN_TESTS(tests);
+}

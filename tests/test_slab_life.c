@@ -1,0 +1,296 @@
+/*
+ * test_slab_life.c: the life of a slab, step by step: FREE, owned, disowned when full, claimed by the first
+ * free, shared when partly free, owned again, FREE. Two owners in one thread stand for two heaps.
+ */
+#include "testing.h"
+
+#include "global/shared.h"
+#include "remote/outbuf.h"
+
+#include <string.h>
+
+#define CLASS 19u /* 1024 bytes: 64 blocks a slab */
+
+static _Alignas(64) char bins_a[1024], bins_b[1024];
+static struct owned a, b;
+
+static int reset(void **state)
+{
+    (void)state;
+    owned_init(&a, bins_a);
+    owned_init(&b, bins_b);
+    return 0;
+}
+
+static uintptr_t owner_of(struct slab *s)
+{
+    return atomic_load(&s->owner);
+}
+
+/* Takes every block of a fresh slab; they are linked, last to NULL. */
+static struct slab *use_up(struct owned *o, struct block **blocks)
+{
+    struct slab *s = owned_find(o, CLASS);
+    *blocks = NULL;
+    while (slab_has_room_owner(s)) {
+        struct chain chain = owned_take(o, s);
+        chain.last->next = *blocks;
+        *blocks = chain.first;
+    }
+    return s;
+}
+
+static struct chain pop(struct block **blocks)
+{
+    struct block *first = *blocks;
+    *blocks = first->next;
+    first->next = NULL;
+    return (struct chain){first, first, 1};
+}
+
+static void free_rest(struct owned *o, struct slab *s, struct block *blocks)
+{
+    while (blocks != NULL)
+        owned_push_remote(o, s, pop(&blocks));
+}
+
+static void test_an_empty_slab_is_free(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    assert_true(owned_has(&a, s));
+    assert_int_equal(slab_used(s), 64);
+    char *base = s->base;
+    free_rest(&a, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+    assert_int_equal(registry_word(base), UNIT_FREE);
+    assert_int_equal(a.full_count, 0);
+    assert_int_equal(a.idle_bytes, 0);
+}
+
+static void test_a_full_slab_is_given_up_and_claimed_by_a_free(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    owned_disown_all(&a);
+    assert_int_equal(owner_of(s), SLAB_UNOWNED);
+    assert_int_equal(registry_word(s->base), UNIT_UNOWNED);
+    assert_true(owned_claim(&b, s));
+    assert_true(owned_has(&b, s));
+    assert_int_equal(registry_word(s->base), owned_token(&b, CLASS));
+    assert_false(owned_claim(&a, s));
+    free_rest(&b, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+static void test_a_partly_free_slab_is_shared_and_found(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    owned_push_remote(&a, s, pop(&blocks));
+    owned_disown_all(&a);
+    assert_int_equal(owner_of(s), SLAB_SHARED);
+    assert_true(s->linked);
+    assert_ptr_equal(owned_find(&b, CLASS), s);
+    assert_true(owned_has(&b, s));
+    assert_false(s->linked);
+    free_rest(&b, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* Claimed by a free while its descriptor is linked; shared again; the descriptor is in the stack once. */
+static void test_a_shared_slab_is_linked_once(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    owned_push_remote(&a, s, pop(&blocks));
+    owned_disown_all(&a);
+    for (int i = 0; i < 5; i++) {
+        assert_true(owned_claim(&b, s));
+        owned_push_remote(&b, s, pop(&blocks));
+        owned_disown_all(&b);
+        assert_int_equal(owner_of(s), SLAB_SHARED);
+        assert_true(s->linked);
+    }
+    assert_ptr_equal(shared_pop(CLASS), s);
+    assert_null(shared_pop(CLASS));
+    assert_true(owned_claim(&a, s));
+    free_rest(&a, s, blocks);
+}
+
+/* Emptied and used for another class while linked: who pops it for the old class drops it, or owns a
+ * slab of the new class. */
+static void test_a_linked_slab_may_change_its_class(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    owned_push_remote(&a, s, pop(&blocks));
+    owned_disown_all(&a);
+    assert_true(owned_claim(&b, s));
+    free_rest(&b, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+    struct slab *other = owned_find(&b, 0); /* dirty units first: the same one */
+    assert_ptr_equal(other, s);
+    struct chain chain = owned_take(&b, s);
+    struct slab *found = owned_find(&a, CLASS); /* drops it */
+    assert_ptr_not_equal(found, s);
+    struct block *rest;
+    rest = owned_take(&a, found).first;
+    free_rest(&a, found, rest);
+    assert_true(owned_has(&b, s));
+    assert_int_equal(registry_word(s->base), owned_token(&b, 0));
+    owned_put(&b, s, chain);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* A push that comes between giving up and the second look is not left behind. Here the push comes first,
+ * so the giving up finds it. */
+static void test_giving_up_takes_over_what_was_pushed(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    owned_push_remote(&b, s, pop(&blocks)); /* a owns it: this is a remote push */
+    assert_true(owned_has(&a, s));
+    assert_false(lf_stack_is_empty(&s->remote));
+    owned_disown_all(&a);
+    assert_int_equal(owner_of(s), SLAB_SHARED);
+    assert_true(lf_stack_is_empty(&s->remote));
+    assert_int_equal(slab_used(s), 63);
+    free_rest(&b, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* And a push into a slab without an owner makes the pusher its owner, by its own second look. */
+static void test_a_push_claims_what_nobody_owns(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    owned_disown_all(&a);
+    owned_push_remote(&b, s, pop(&blocks));
+    assert_true(owned_has(&b, s));
+    assert_int_equal(slab_used(s), 63);
+    free_rest(&b, s, blocks);
+}
+
+static void test_a_push_without_a_heap_is_found(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    owned_disown_all(&a);
+    remote_push_ownerless(s, pop(&blocks));
+    assert_int_equal(owner_of(s), SLAB_SHARED);
+    assert_ptr_equal(owned_find(&b, CLASS), s);
+    assert_int_equal(slab_used(s), 63);
+    free_rest(&b, s, blocks);
+}
+
+static void test_remote_frees_are_found_by_the_owner(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    for (int i = 0; i < 10; i++)
+        owned_push_remote(&b, s, pop(&blocks));
+    assert_ptr_equal(owned_find(&a, CLASS), s);
+    assert_int_equal(slab_used(s), 54);
+    assert_int_equal(owned_take(&a, s).count, 10);
+    owned_disown_all(&a);
+}
+
+/* What an idle thread strands is bounded, in full slabs and in free bytes. */
+static void test_what_a_heap_keeps_is_bounded(void **state)
+{
+    (void)state;
+    enum { COUNT = 300 };
+    static struct slab *slabs[COUNT];
+    static struct block *blocks[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        slabs[i] = use_up(&a, &blocks[i]);
+        assert_true(a.full_count <= OWNED_FULL_MOST);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        for (int k = 0; k < 60; k++)
+            owned_push_remote(&a, slabs[i], pop(&blocks[i]));
+        assert_true(a.idle_bytes <= OWNED_IDLE_MOST + UNIT_SIZE);
+    }
+    for (int i = 0; i < COUNT; i++)
+        free_rest(&b, slabs[i], blocks[i]);
+    owned_disown_all(&a);
+    owned_disown_all(&b);
+    for (int i = 0; i < COUNT; i++)
+        assert_true(owner_of(slabs[i]) == SLAB_FREE);
+}
+
+static void test_the_out_buffer_is_bounded_and_loses_nothing(void **state)
+{
+    (void)state;
+    enum { COUNT = 100 };
+    static struct slab *slabs[COUNT];
+    static struct block *blocks[COUNT];
+    static struct outbuf out;
+    for (int i = 0; i < COUNT; i++)
+        slabs[i] = use_up(&a, &blocks[i]);
+    for (int k = 0; k < 64; k++)
+        for (int i = 0; i < COUNT; i++) {
+            struct block *p = pop(&blocks[i]).first;
+            if (!outbuf_add(&out, p))
+                outbuf_open(&out, &b, slabs[i], p);
+            size_t held = 0;
+            for (unsigned j = 0; j < OUT_SLOTS; j++)
+                held += out.slot[j].count * 1024;
+            assert_true(held <= OUT_SLOTS * OUT_SLOT_BYTES);
+        }
+    outbuf_flush(&out, &b);
+    owned_disown_all(&a);
+    owned_disown_all(&b);
+    for (int i = 0; i < COUNT; i++)
+        assert_true(owner_of(slabs[i]) == SLAB_FREE);
+}
+
+static void test_gathered_frees_are_one_chain(void **state)
+{
+    (void)state;
+    static struct outbuf out;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    struct block *first = pop(&blocks).first;
+    assert_false(outbuf_add(&out, first));
+    outbuf_open(&out, &b, s, first);
+    for (int i = 0; i < 7; i++)
+        assert_true(outbuf_add(&out, pop(&blocks).first));
+    assert_true(lf_stack_is_empty(&s->remote));
+    outbuf_flush(&out, &b);
+    assert_false(lf_stack_is_empty(&s->remote));
+    assert_ptr_equal(owned_find(&a, CLASS), s);
+    assert_int_equal(slab_used(s), 56);
+    free_rest(&a, s, blocks);
+    owned_disown_all(&a);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup(f, reset)
+    const struct CMUnitTest tests[] = {
+        TEST(test_an_empty_slab_is_free),
+        TEST(test_a_full_slab_is_given_up_and_claimed_by_a_free),
+        TEST(test_a_partly_free_slab_is_shared_and_found),
+        TEST(test_a_shared_slab_is_linked_once),
+        TEST(test_a_linked_slab_may_change_its_class),
+        TEST(test_giving_up_takes_over_what_was_pushed),
+        TEST(test_a_push_claims_what_nobody_owns),
+        TEST(test_a_push_without_a_heap_is_found),
+        TEST(test_remote_frees_are_found_by_the_owner),
+        TEST(test_what_a_heap_keeps_is_bounded),
+        TEST(test_the_out_buffer_is_bounded_and_loses_nothing),
+        TEST(test_gathered_frees_are_one_chain),
+    };
+    return RUN_TESTS(tests);
+}
