@@ -76,7 +76,7 @@ static void test_a_full_slab_is_given_up_and_claimed_by_a_free(void **state)
     struct slab *s = use_up(&a, &blocks);
     owned_disown_all(&a);
     assert_int_equal(owner_of(s), SLAB_UNOWNED);
-    assert_int_equal(registry_word(s->base), UNIT_UNOWNED);
+    assert_int_equal(registry_word(s->base), UNIT_UNOWNED + CLASS);
     assert_true(owned_claim(&b, s));
     assert_true(owned_has(&b, s));
     assert_int_equal(registry_word(s->base), owned_token(&b, CLASS));

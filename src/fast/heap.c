@@ -14,11 +14,10 @@
 #include "thread.h"
 #include "../global/meta.h"
 
-#define BIN_BYTES      KIB(64)
-#define BIN_LEAST      4
-#define BIN_MOST       4096
-#define PARKED_MOST    16       /* heaps */
-#define PARKED_MAXIMUM KIB(512) /* bytes in one that is parked */
+#define BIN_BYTES    KIB(64)
+#define BIN_LEAST    4
+#define BIN_MOST     4096
+#define PARKED_BYTES MIB(16) /* free blocks in all parked heaps together */
 
 const struct heap heap_sentinels[HEAP_SENTINELS];
 __thread struct heap *heap_current = (struct heap *)&heap_sentinels[HEAP_START];
@@ -26,9 +25,9 @@ static __thread struct heap *heap_held __attribute__((tls_model("initial-exec"))
 
 static lf_stack parked;
 static lf_stack spare;
-static _Atomic(int32_t) parked_count; /* atomic, relaxed: a bound, not exact */
-static _Atomic(struct heap *) all;    /* atomic, push only */
-static _Atomic(uint32_t) generation;  /* atomic, relaxed: forks since the first process */
+static _Atomic(size_t) parked_bytes; /* atomic, relaxed: what the parked heaps hold */
+static _Atomic(struct heap *) all;   /* atomic, push only */
+static _Atomic(uint32_t) generation; /* atomic, relaxed: forks since the first process */
 
 /* ---- making and finding ---- */
 
@@ -95,7 +94,7 @@ static struct heap *pop_parked(void)
 {
     struct heap *h = pop(&parked);
     if (h != NULL)
-        atomic_fetch_sub_explicit(&parked_count, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&parked_bytes, h->held_bytes, memory_order_relaxed);
     return h;
 }
 
@@ -115,9 +114,18 @@ static void put(lf_stack *stack, struct heap *h)
     lf_stack_push(stack, &h->link);
 }
 
+static size_t bytes_held(const struct heap *h)
+{
+    size_t bytes = h->owned.idle_bytes;
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        bytes += (size_t)(h->bin[i].limit - h->bin[i].room) * size_class_bytes[i];
+    return bytes;
+}
+
 static void park(struct heap *h)
 {
-    atomic_fetch_add_explicit(&parked_count, 1, memory_order_relaxed);
+    h->held_bytes = bytes_held(h);
+    atomic_fetch_add_explicit(&parked_bytes, h->held_bytes, memory_order_relaxed);
     put(&parked, h);
 }
 
@@ -210,25 +218,17 @@ bool heap_dissolve_parked(void)
 
 /* ---- threads and forks ---- */
 
-static size_t bytes_held(const struct heap *h)
-{
-    size_t bytes = h->owned.idle_bytes;
-    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        bytes += (size_t)(h->bin[i].limit - h->bin[i].room) * size_class_bytes[i];
-    return bytes;
-}
-
 void heap_retire(struct heap *h)
 {
     set_busy(h, true);
     outbuf_flush(&h->out, &h->owned);
-    bool small = bytes_held(h) <= PARKED_MAXIMUM;
-    bool few = atomic_load_explicit(&parked_count, memory_order_relaxed) < PARKED_MOST;
-    if (!small || !few)
+    size_t parked_now = atomic_load_explicit(&parked_bytes, memory_order_relaxed);
+    bool whole = parked_now + bytes_held(h) <= PARKED_BYTES;
+    if (!whole)
         heap_dissolve(h);
     set_busy(h, false);
     heap_held = NULL;
-    if (small && few)
+    if (whole)
         park(h);
     else
         put(&spare, h);

@@ -38,6 +38,7 @@ struct heap {
 
     lf_node link;          /* by who has it: in `parked` or `spare` */
     struct heap *all_next; /* constant after publication: the list of all heaps */
+    size_t held_bytes; /* by who has it: what it was parked with */
     _Atomic(uint32_t)
         holder;         /* atomic: 0, or 1 + the fork generation of the process it is held in */
     _Atomic(bool) busy; /* atomic, holder writes: it is inside a slow path */

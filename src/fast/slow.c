@@ -108,11 +108,16 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed)
 /* ---- free ---- */
 
 /* Back goes the hot half at the head: the colder the tail, the dearer the walk. */
+static void flush_overflow(struct heap *h, struct bin *bin)
+{
+    outbuf_flush(&h->out, &h->owned);
+    heap_flush_bin(h, bin, bin->limit / 2 + 1);
+}
+
 HAK_NOINLINE void free_overflow(struct heap *h, struct bin *bin)
 {
     struct heap *work = heap_open(h);
-    outbuf_flush(&work->out, &work->owned);
-    heap_flush_bin(work, bin, bin->limit / 2 + 1);
+    flush_overflow(work, bin);
     heap_close(h, work);
 }
 
@@ -123,14 +128,16 @@ static void check_block(struct slab *s, void *p)
                slab_block_bytes(s));
 }
 
-static void keep(struct heap *h, struct slab *s, void *p)
+static void keep(struct heap *h, unsigned class_no, void *p)
 {
-    struct bin *bin = &h->bin[slab_class(s)];
+    struct bin *bin = &h->bin[class_no];
     bin_push(bin, p);
-    if (bin->room < 0)
-        heap_flush_bin(h, bin, bin->limit / 2 + 1);
+    if (HAK_UNLIKELY(bin->room < 0))
+        flush_overflow(h, bin);
 }
 
+/* Nobody's slab is claimed as long as the heap may own more; beyond that its blocks are kept all the same,
+ * and the claim is left to the flush, which makes one for many blocks. */
 static void slab_free(struct heap *h, void *p)
 {
     struct slab *s = slab_of(p);
@@ -139,7 +146,7 @@ static void slab_free(struct heap *h, void *p)
         ((struct block *)p)->next = NULL;
         remote_push_ownerless(s, (struct chain){p, p, 1});
     } else if (owned_has(&h->owned, s) || owned_claim(&h->owned, s)) {
-        keep(h, s, p);
+        keep(h, slab_class(s), p);
     } else {
         outbuf_open(&h->out, &h->owned, s, p);
     }
@@ -161,12 +168,24 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
     }
 }
 
+static void keep_unowned(struct heap *h, uintptr_t word, void *p)
+{
+    struct bin *bin = &h->bin[word - UNIT_UNOWNED];
+    bin_push(bin, p);
+    if (HAK_UNLIKELY(bin->room < 0))
+        free_overflow(h, bin);
+    else
+        heap_leave(h);
+}
+
 HAK_NOINLINE void free_elsewhere(struct heap *entered, void *p, uintptr_t word)
 {
     if (p == NULL) {
         heap_leave(entered);
     } else if (word >= UNIT_WORDS && outbuf_add(&entered->out, p)) {
         heap_leave(entered);
+    } else if (unit_is_unowned(word) && owned_is_full(&entered->owned)) {
+        keep_unowned(entered, word, p);
     } else if (word == UNIT_FOREIGN) {
         heap_leave(entered);
         foreign_free(p);

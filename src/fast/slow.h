@@ -14,10 +14,11 @@
  * free_elsewhere, in order:
  *   1. NULL: nothing
  *   2. another heap's: into the out-buffer
- *   3. a sentinel: find a heap to work with
- *   4. nobody's: claim the slab, and keep the block
- *   5. a run, a whale
- *   6. not hakmem's: to the C library
+ *   3. nobody's, and the heap owns enough already: keep the block
+ *   4. a sentinel: find a heap to work with
+ *   5. nobody's: claim the slab, and keep the block
+ *   6. a run, a whale
+ *   7. not hakmem's: to the C library
  *
  * SYNCHRONIZATION: all by the thread that entered.
  */

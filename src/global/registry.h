@@ -27,6 +27,7 @@
 #define HAK_REGISTRY_H
 
 #include "base.h"
+#include "size_class.h"
 
 #define REGISTRY_ADDRESS_BITS 48
 #define LEAF_SHIFT            37
@@ -36,13 +37,18 @@
 
 /* What a unit's word may say, bins apart. */
 enum unit_word {
-    UNIT_FOREIGN = 0, /* not hakmem's; what a fresh table says */
-    UNIT_FREE,        /* in a segment, nobody's: no block can be there */
-    UNIT_UNOWNED,     /* a slab that no heap owns (UNOWNED or SHARED) */
-    UNIT_RUN,         /* the first unit of an L2.5 run */
-    UNIT_WHALE,       /* the first unit of a whale */
-    UNIT_WORDS
+    UNIT_FOREIGN = 0,  /* not hakmem's; what a fresh table says */
+    UNIT_FREE,         /* in a segment, nobody's: no block can be there */
+    UNIT_RUN,          /* the first unit of an L2.5 run */
+    UNIT_WHALE,        /* the first unit of a whale */
+    UNIT_UNOWNED = 16, /* plus its class: a slab that no heap owns (UNOWNED or SHARED) */
+    UNIT_WORDS = UNIT_UNOWNED + SIZE_CLASS_COUNT
 };
+
+HAK_INLINE bool unit_is_unowned(uintptr_t word)
+{
+    return word - UNIT_UNOWNED < SIZE_CLASS_COUNT;
+}
 
 enum region_kind { REGION_SEGMENT = 1, REGION_WHALE };
 

@@ -122,7 +122,7 @@ static void give_up(struct owned *o, struct slab *s)
         return;
     }
     bool room = slab_has_room_owner(s);
-    registry_set_word(s->base, UNIT_UNOWNED);
+    registry_set_word(s->base, UNIT_UNOWNED + slab_class(s));
     atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_seq_cst);
     if (room)
         shared_push(s);

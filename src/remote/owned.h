@@ -48,6 +48,12 @@ HAK_INLINE bool is_token_of(const struct owned *o, uintptr_t word)
     return word - o->bins < (uintptr_t)SIZE_CLASS_COUNT * SIZE_BIN_BYTES;
 }
 
+/* Owns as many full slabs as it may: a claim would cost it another slab. False for a sentinel's. */
+HAK_INLINE bool owned_is_full(const struct owned *o)
+{
+    return o->full_count >= OWNED_FULL_MOST;
+}
+
 HAK_INLINE bool owned_has(const struct owned *o, struct slab *s)
 {
     return is_token_of(o, atomic_load_explicit(&s->owner, memory_order_relaxed));
