@@ -57,7 +57,8 @@ static bool throws_bad_alloc(void *(*allocate)())
 }
 
 static int handler_calls;
-struct own_exception {};
+struct own_exception {
+};
 
 static void giving_up_handler()
 {

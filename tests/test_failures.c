@@ -54,7 +54,7 @@ void *mremap(void *at, size_t old, size_t new, int flags, ...)
 }
 
 static const size_t sizes[] = {16, 200, 1024, 5000, 32768, 100000, 1 << 20, 3 << 20};
-#define SIZES (sizeof sizes / sizeof sizes[0])
+#define SIZES  (sizeof sizes / sizeof sizes[0])
 #define BLOCKS 4000
 
 static void *blocks[BLOCKS];
@@ -212,8 +212,10 @@ static void test_address_space_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_any_mmap_fails),         cmocka_unit_test(test_nothing_is_lost),
-        cmocka_unit_test(test_realloc_fails_and_keeps), cmocka_unit_test(test_threads_without_memory),
+        cmocka_unit_test(test_any_mmap_fails),
+        cmocka_unit_test(test_nothing_is_lost),
+        cmocka_unit_test(test_realloc_fails_and_keeps),
+        cmocka_unit_test(test_threads_without_memory),
         cmocka_unit_test(test_address_space_limit),
     };
     return RUN_TESTS(tests);

@@ -122,7 +122,7 @@ static void test_dissolving_leaves_nothing(void **state)
         assert_true(TAILQ_EMPTY(&h->owned.full[i]));
     }
     assert_int_equal(h->owned.idle_bytes, 0);
-    assert_int_equal(h->owned.full_count, 0);
+    assert_int_equal(h->owned.count, 0);
     heap_close(entered, h);
     for (size_t i = 1; i < 100; i += 2)
         hak_free(p[i]);

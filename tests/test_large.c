@@ -97,8 +97,8 @@ static void test_whales_grow_where_they_are_or_move(void **state)
         p[0] = p[n - 1] = (char)(n >> 20);
         void *fence = MAP_FAILED; /* every other time there is no room behind it */
         if (n % MIB(4) == 0)
-            fence = mmap(p + n, 4096, PROT_NONE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+            fence = mmap(p + n, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+                         -1, 0);
         char *q = whale_resize(p, n + MIB(2));
         assert_non_null(q);
         assert_int_equal(q[0], (char)(n >> 20));

@@ -12,9 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
-static const size_t sizes[] = {0,     1,     8,      15,     16,      17,      100,     1000,
-                               1024,  1025,  4096,   32768,  32769,   65536,   65537,   262144,
-                               1<<20, (1<<20) + 1, 3<<20, 5<<20, (64<<20) + 4097};
+static const size_t sizes[] = {0,       1,       8,
+                               15,      16,      17,
+                               100,     1000,    1024,
+                               1025,    4096,    32768,
+                               32769,   65536,   65537,
+                               262144,  1 << 20, (1 << 20) + 1,
+                               3 << 20, 5 << 20, (64 << 20) + 4097};
 #define SIZES (sizeof sizes / sizeof sizes[0])
 
 static size_t opaque(size_t n)

@@ -38,8 +38,8 @@ static void start_and_join(long count)
     pthread_t thread[AT_ONCE];
     for (long done = 0; done < count; done += AT_ONCE) {
         for (int i = 0; i < AT_ONCE; i++)
-            assert_int_equal(
-                pthread_create(&thread[i], NULL, allocate_in_each_tier, malloc(50)), 0);
+            assert_int_equal(pthread_create(&thread[i], NULL, allocate_in_each_tier, malloc(50)),
+                             0);
         for (int i = 0; i < AT_ONCE; i++) {
             void *left;
             pthread_join(thread[i], &left);

@@ -224,7 +224,9 @@ void heap_retire(struct heap *h)
     outbuf_flush(&h->out, &h->owned);
     size_t parked_now = atomic_load_explicit(&parked_bytes, memory_order_relaxed);
     bool whole = parked_now + bytes_held(h) <= PARKED_BYTES;
-    if (!whole)
+    if (whole)
+        owned_disown_all(&h->owned); /* it is the blocks in the bins that are worth keeping */
+    else
         heap_dissolve(h);
     set_busy(h, false);
     heap_held = NULL;

@@ -38,7 +38,7 @@ struct heap {
 
     lf_node link;          /* by who has it: in `parked` or `spare` */
     struct heap *all_next; /* constant after publication: the list of all heaps */
-    size_t held_bytes; /* by who has it: what it was parked with */
+    size_t held_bytes;     /* by who has it: what it was parked with */
     _Atomic(uint32_t)
         holder;         /* atomic: 0, or 1 + the fork generation of the process it is held in */
     _Atomic(bool) busy; /* atomic, holder writes: it is inside a slow path */
@@ -73,10 +73,15 @@ HAK_INLINE void heap_leave(struct heap *h)
     heap_current = h;
 }
 
+HAK_INLINE struct bin *heap_bin_at(struct heap *h, size_t offset)
+{
+    return (struct bin *)((char *)h + offset);
+}
+
 /* n <= SIZE_SLAB_MAX */
 HAK_INLINE struct bin *heap_bin_for(struct heap *h, size_t n)
 {
-    return (struct bin *)((char *)h + size_to_bin_offset(n));
+    return heap_bin_at(h, size_to_bin_offset(n));
 }
 
 /* "Mine?" and "which bin?" in one subtraction: a registry word of a slab that h owns is its bin. */

@@ -15,6 +15,22 @@
 
 #include <hakmem.h>
 
+/* A block of a slab that no heap owns is kept, if the bin has room; a sentinel's has none. */
+HAK_INLINE void free_not_own(struct heap *h, void *p, uintptr_t word)
+{
+    if (HAK_UNLIKELY(!unit_is_unowned(word) || !owned_enough(&h->owned))) {
+        free_elsewhere(h, p, word);
+        return;
+    }
+    struct bin *bin = heap_bin_at(h, word - UNIT_UNOWNED);
+    bin_push(bin, p);
+    if (HAK_UNLIKELY(bin->room < 0)) {
+        free_overflow(h, bin);
+        return;
+    }
+    heap_leave(h);
+}
+
 void *hak_malloc(size_t size)
 {
     struct heap *h = heap_enter();
@@ -34,7 +50,7 @@ void hak_free(void *p)
     struct heap *h = heap_enter();
     uintptr_t word = registry_word(p);
     if (HAK_UNLIKELY(!heap_is_own_bin(h, word))) {
-        free_elsewhere(h, p, word);
+        free_not_own(h, p, word);
         return;
     }
     struct bin *bin = (struct bin *)word;

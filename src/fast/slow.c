@@ -168,24 +168,12 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
     }
 }
 
-static void keep_unowned(struct heap *h, uintptr_t word, void *p)
-{
-    struct bin *bin = &h->bin[word - UNIT_UNOWNED];
-    bin_push(bin, p);
-    if (HAK_UNLIKELY(bin->room < 0))
-        free_overflow(h, bin);
-    else
-        heap_leave(h);
-}
-
 HAK_NOINLINE void free_elsewhere(struct heap *entered, void *p, uintptr_t word)
 {
     if (p == NULL) {
         heap_leave(entered);
     } else if (word >= UNIT_WORDS && outbuf_add(&entered->out, p)) {
         heap_leave(entered);
-    } else if (unit_is_unowned(word) && owned_is_full(&entered->owned)) {
-        keep_unowned(entered, word, p);
     } else if (word == UNIT_FOREIGN) {
         heap_leave(entered);
         foreign_free(p);

@@ -11,14 +11,13 @@
  *   7. memory is out: all that is kept for later is given back, and once more from 3
  *   8. ENOMEM
  *
- * free_elsewhere, in order:
+ * free_elsewhere, in order (free has kept nobody's block itself, if the heap owns enough slabs):
  *   1. NULL: nothing
  *   2. another heap's: into the out-buffer
- *   3. nobody's, and the heap owns enough already: keep the block
+ *   3. not hakmem's: to the C library
  *   4. a sentinel: find a heap to work with
  *   5. nobody's: claim the slab, and keep the block
  *   6. a run, a whale
- *   7. not hakmem's: to the C library
  *
  * SYNCHRONIZATION: all by the thread that entered.
  */

@@ -41,13 +41,13 @@ enum unit_word {
     UNIT_FREE,         /* in a segment, nobody's: no block can be there */
     UNIT_RUN,          /* the first unit of an L2.5 run */
     UNIT_WHALE,        /* the first unit of a whale */
-    UNIT_UNOWNED = 16, /* plus its class: a slab that no heap owns (UNOWNED or SHARED) */
-    UNIT_WORDS = UNIT_UNOWNED + SIZE_CLASS_COUNT
+    UNIT_UNOWNED = 16, /* plus the offset of its class's bin: a slab that no heap owns */
+    UNIT_WORDS = UNIT_UNOWNED + SIZE_CLASS_COUNT * SIZE_BIN_BYTES
 };
 
 HAK_INLINE bool unit_is_unowned(uintptr_t word)
 {
-    return word - UNIT_UNOWNED < SIZE_CLASS_COUNT;
+    return word - UNIT_UNOWNED < SIZE_CLASS_COUNT * SIZE_BIN_BYTES;
 }
 
 enum region_kind { REGION_SEGMENT = 1, REGION_WHALE };

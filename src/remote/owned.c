@@ -10,7 +10,7 @@
 void owned_init(struct owned *o, const void *bins)
 {
     o->bins = (uintptr_t)bins;
-    o->full_count = 0;
+    o->count = 0;
     o->idle_bytes = 0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
         TAILQ_INIT(&o->partial[i]);
@@ -29,24 +29,26 @@ static void list_partial(struct owned *o, struct slab *s)
 {
     TAILQ_INSERT_HEAD(&o->partial[slab_class(s)], s, entry);
     o->idle_bytes += idle_bytes_of(s);
+    o->count++;
 }
 
 static void list_full(struct owned *o, struct slab *s)
 {
     TAILQ_INSERT_TAIL(&o->full[slab_class(s)], s, entry);
-    o->full_count++;
+    o->count++;
 }
 
 static void unlist_partial(struct owned *o, struct slab *s)
 {
     TAILQ_REMOVE(&o->partial[slab_class(s)], s, entry);
     o->idle_bytes -= idle_bytes_of(s);
+    o->count--;
 }
 
 static void unlist_full(struct owned *o, struct slab *s)
 {
     TAILQ_REMOVE(&o->full[slab_class(s)], s, entry);
-    o->full_count--;
+    o->count--;
 }
 
 /* ---- ownership ---- */
@@ -122,7 +124,7 @@ static void give_up(struct owned *o, struct slab *s)
         return;
     }
     bool room = slab_has_room_owner(s);
-    registry_set_word(s->base, UNIT_UNOWNED + slab_class(s));
+    registry_set_word(s->base, UNIT_UNOWNED + slab_class(s) * SIZE_BIN_BYTES);
     atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_seq_cst);
     if (room)
         shared_push(s);
@@ -131,28 +133,27 @@ static void give_up(struct owned *o, struct slab *s)
         claim_and_settle(o, s);
 }
 
-static void share_oldest(struct owned *o, unsigned class_no)
+static bool is_over(const struct owned *o)
 {
-    struct slab *oldest = TAILQ_LAST(&o->partial[class_no], slab_list);
-    unlist_partial(o, oldest);
-    give_up(o, oldest);
+    return o->count > OWNED_MOST || o->idle_bytes > OWNED_IDLE_MOST;
 }
 
-/* The newest stays: the caller may be at it. */
-static void bound_partial(struct owned *o, unsigned class_no)
+/* Gives up slabs of a class, full ones first, the oldest first, until the heap is within its bounds or has
+ * none of the class left but the newest partial one. The caller's slab is in no list. */
+static void keep_bounds(struct owned *o, unsigned class_no)
 {
-    while (o->idle_bytes > OWNED_IDLE_MOST &&
-           TAILQ_FIRST(&o->partial[class_no]) != TAILQ_LAST(&o->partial[class_no], slab_list))
-        share_oldest(o, class_no);
-}
-
-static void bound_full(struct owned *o, unsigned class_no)
-{
-    struct slab *oldest = TAILQ_FIRST(&o->full[class_no]);
-    if (o->full_count <= OWNED_FULL_MOST || oldest == NULL)
-        return;
-    unlist_full(o, oldest);
-    give_up(o, oldest);
+    struct slab_list *full = &o->full[class_no];
+    struct slab_list *partial = &o->partial[class_no];
+    while (is_over(o)) {
+        struct slab *s = TAILQ_FIRST(full);
+        if (s != NULL)
+            unlist_full(o, s);
+        else if ((s = TAILQ_LAST(partial, slab_list)) != TAILQ_FIRST(partial))
+            unlist_partial(o, s);
+        else
+            return;
+        give_up(o, s);
+    }
 }
 
 bool owned_claim(struct owned *o, struct slab *s)
@@ -160,8 +161,7 @@ bool owned_claim(struct owned *o, struct slab *s)
     if (!claim_owner(o, s))
         return false;
     drain(s);
-    bound_full(o, slab_class(s));
-    bound_partial(o, slab_class(s));
+    keep_bounds(o, slab_class(s));
     settle(o, s); /* last: what is in no list is not given up */
     return true;
 }
@@ -189,8 +189,8 @@ struct chain owned_take(struct owned *o, struct slab *s)
     struct chain chain = slab_take_owner(s);
     if (!slab_has_room_owner(s))
         drain(s);
+    keep_bounds(o, slab_class(s));
     settle(o, s);
-    bound_full(o, slab_class(s));
     return chain;
 }
 
@@ -201,9 +201,8 @@ void owned_put(struct owned *o, struct slab *s, struct chain chain)
     else
         unlist_full(o, s);
     slab_put_owner(s, chain);
-    unsigned class_no = slab_class(s);
+    keep_bounds(o, slab_class(s));
     settle(o, s);
-    bound_partial(o, class_no);
 }
 
 void owned_push_remote(struct owned *o, struct slab *s, struct chain chain)

@@ -2,9 +2,9 @@
  * owned.h: the slabs that a heap owns, and how ownership changes hands: claim, disown, share, drain.
  *
  * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have none
- * ("full"). Both are bounded: of full slabs OWNED_FULL_MOST over all classes, of free bytes in partial
- * ones OWNED_IDLE_MOST. Beyond that the oldest are given up, so that a thread that goes idle strands
- * little.
+ * ("full"). Both together are bounded, to OWNED_MOST slabs over all classes and OWNED_IDLE_MOST bytes of
+ * free blocks. Beyond that the oldest are given up, so that a thread that goes idle strands little: what
+ * others free into a slab that it owns waits for it.
  *
  * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving up
  * an exchange (release). Both sides of the race between giving up and a remote push look twice:
@@ -25,14 +25,14 @@
 
 TAILQ_HEAD(slab_list, slab);
 
-#define OWNED_FULL_MOST 64u
+#define OWNED_MOST      16u
 #define OWNED_IDLE_MOST MIB(1)
 
 struct owned {
     uintptr_t bins; /* constant: tokens are bins + offset of the class's bin */
     struct slab_list partial[SIZE_CLASS_COUNT]; /* owner only */
     struct slab_list full[SIZE_CLASS_COUNT];    /* owner only */
-    uint32_t full_count;                        /* owner only: over all classes */
+    uint32_t count;                             /* owner only: slabs, over all classes */
     size_t idle_bytes; /* owner only: in the free lists of the partial slabs */
 };
 
@@ -48,10 +48,10 @@ HAK_INLINE bool is_token_of(const struct owned *o, uintptr_t word)
     return word - o->bins < (uintptr_t)SIZE_CLASS_COUNT * SIZE_BIN_BYTES;
 }
 
-/* Owns as many full slabs as it may: a claim would cost it another slab. False for a sentinel's. */
-HAK_INLINE bool owned_is_full(const struct owned *o)
+/* Owns as many slabs as it may: a claim would cost it another one. False for a sentinel's. */
+HAK_INLINE bool owned_enough(const struct owned *o)
 {
-    return o->full_count >= OWNED_FULL_MOST;
+    return o->count >= OWNED_MOST;
 }
 
 HAK_INLINE bool owned_has(const struct owned *o, struct slab *s)
