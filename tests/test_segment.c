@@ -79,6 +79,29 @@ static void test_dirty_units_are_bounded(void **state)
     segment_set_purge_limit(128);
 }
 
+/* Locked pages can't be given back: they stay, the system is not asked at each return, and unlocked they
+ * go. */
+static void test_locked_memory(void **state)
+{
+    (void)state;
+    struct units taken[60];
+    segment_set_purge_limit(16);
+    for (int i = 0; i < 60; i++) {
+        taken[i] = segment_take(1, UNIT_SIZE);
+        if (mlock(segment_unit(taken[i].segment, taken[i].first), UNIT_SIZE) != 0)
+            skip();
+    }
+    for (int i = 0; i < 60; i++)
+        segment_return(taken[i].segment, taken[i].first, 1);
+    assert_true(segment_dirty_units() >= 60);
+    munlockall();
+    for (int i = 0; i < 60; i++)
+        munlock(segment_unit(taken[i].segment, taken[i].first), UNIT_SIZE);
+    segment_purge(0);
+    assert_int_equal(segment_dirty_units(), 0);
+    segment_set_purge_limit(128);
+}
+
 static bool is_mapped(void *p)
 {
     unsigned char present;
@@ -190,6 +213,7 @@ int main(void)
         cmocka_unit_test(test_runs_are_whole_and_aligned),
         cmocka_unit_test(test_zeroed_is_true),
         cmocka_unit_test(test_dirty_units_are_bounded),
+        cmocka_unit_test(test_locked_memory),
         cmocka_unit_test(test_empty_segments_are_unmapped),
         cmocka_unit_test(test_a_reader_delays_unmapping_only),
         cmocka_unit_test(test_walk_sees_what_is_there),

@@ -23,7 +23,8 @@ static _Atomic(uint32_t) segments_made;        /* atomic: indices given out */
 static lf_stack spare;                         /* segment descriptors without memory */
 static _Atomic(long) dirty_units;              /* atomic, relaxed: a count */
 static _Atomic(long) empty_segments;           /* atomic, relaxed: a count */
-static _Atomic(long) purge_limit_units = 128;  /* atomic, relaxed: 8 MiB */
+static _Atomic(long) refused_units; /* atomic, relaxed: dirty ones the system keeps (mlock) */
+static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
 
 static uint64_t mask_of(unsigned first, unsigned count)
 {
@@ -344,13 +345,23 @@ void segment_set_purge_limit(long units)
     atomic_store_explicit(&purge_limit_units, units, memory_order_relaxed);
 }
 
+/* Where the system refuses (locked memory), it is not asked again for the same units at each return. */
+static void purge_beyond(long limit)
+{
+    long refused = atomic_load_explicit(&refused_units, memory_order_relaxed);
+    long keep = limit - limit / 4;
+    if (segment_dirty_units() - refused <= limit)
+        return;
+    segment_purge(keep);
+    long left = segment_dirty_units() - keep;
+    atomic_store_explicit(&refused_units, left > 0 ? left : 0, memory_order_relaxed);
+}
+
 void segment_return(struct segment *s, unsigned first, unsigned count)
 {
     uint64_t mask = mask_of(first, count);
     atomic_fetch_or_explicit(&s->dirty, mask, memory_order_relaxed);
     atomic_fetch_add_explicit(&dirty_units, count, memory_order_relaxed);
     put_back(s, mask);
-    long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
-    if (segment_dirty_units() > limit)
-        segment_purge(limit - limit / 4);
+    purge_beyond(atomic_load_explicit(&purge_limit_units, memory_order_relaxed));
 }
