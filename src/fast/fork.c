@@ -13,15 +13,28 @@
 
 #include <pthread.h>
 
+static void before(void)
+{
+    rcu_before_fork();
+    variant_before_fork();
+}
+
+static void in_parent(void)
+{
+    variant_after_fork();
+    rcu_after_fork_parent();
+}
+
 static void in_child(void)
 {
+    variant_after_fork();
     rcu_after_fork_child();
     heap_after_fork_child();
 }
 
 __attribute__((constructor)) static void watch_forks(void)
 {
-    pthread_atfork(rcu_before_fork, rcu_after_fork_parent, in_child);
+    pthread_atfork(before, in_parent, in_child);
 }
 
 __attribute__((destructor)) static void close_rcu(void)

@@ -20,8 +20,8 @@
 #define PARKED_BYTES MIB(16) /* free blocks in all parked heaps together */
 
 const struct heap heap_sentinels[HEAP_SENTINELS];
-__thread struct heap *heap_current = (struct heap *)&heap_sentinels[HEAP_START];
-static __thread struct heap *heap_held __attribute__((tls_model("initial-exec")));
+VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)&heap_sentinels[HEAP_START];
+static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
 
 static lf_stack parked;
 static lf_stack spare;
@@ -144,6 +144,7 @@ static void set_busy(struct heap *h, bool busy)
 
 struct heap *heap_open(struct heap *entered)
 {
+    variant_slow_enter();
     struct heap *work = is_sentinel(entered) ? heap_obtain() : entered;
     if (work == NULL)
         return NULL;
@@ -153,22 +154,27 @@ struct heap *heap_open(struct heap *entered)
     return work;
 }
 
+/* What the thread goes on with. A borrowed heap goes back. */
+static struct heap *close_slow(struct heap *entered, struct heap *work)
+{
+    if (work == NULL)
+        return entered;
+    atomic_signal_fence(memory_order_seq_cst);
+    set_busy(work, false);
+    if (work == entered || entered == heap_sentinel(HEAP_START))
+        return work;
+    outbuf_flush(&work->out, &work->owned);
+    park(work);
+    return entered;
+}
+
 void heap_close(struct heap *entered, struct heap *work)
 {
-    if (work != NULL) {
-        atomic_signal_fence(memory_order_seq_cst);
-        set_busy(work, false);
-    }
-    if (work == NULL || work == entered) {
-        heap_leave(entered);
-    } else if (entered == heap_sentinel(HEAP_START)) {
-        heap_leave(work);
+    struct heap *next = close_slow(entered, work);
+    variant_slow_leave();
+    heap_leave(next);
+    if (VARIANT_HEAP_PER_THREAD && next != entered)
         thread_watch_exit();
-    } else {
-        outbuf_flush(&work->out, &work->owned);
-        park(work);
-        heap_leave(entered);
-    }
 }
 
 /* ---- flushing ---- */
@@ -220,6 +226,7 @@ bool heap_dissolve_parked(void)
 
 void heap_retire(struct heap *h)
 {
+    variant_slow_enter();
     set_busy(h, true);
     outbuf_flush(&h->out, &h->owned);
     size_t parked_now = atomic_load_explicit(&parked_bytes, memory_order_relaxed);
@@ -234,6 +241,7 @@ void heap_retire(struct heap *h)
         park(h);
     else
         put(&spare, h);
+    variant_slow_leave();
 }
 
 void heap_after_fork_child(void)

@@ -22,6 +22,7 @@
 #define HAK_HEAP_H
 
 #include "../remote/outbuf.h"
+#include "variant.h"
 
 struct bin {
     struct block *head; /* last freed, first reused */
@@ -50,7 +51,7 @@ static_assert(offsetof(struct heap, bin) == 0, "a token minus the heap is an off
 enum heap_sentinel { HEAP_INSIDE, HEAP_START, HEAP_GONE, HEAP_SENTINELS };
 
 extern const struct heap heap_sentinels[HEAP_SENTINELS];
-extern __thread struct heap *heap_current __attribute__((tls_model("initial-exec")));
+extern VARIANT_HEAP_STORAGE struct heap *heap_current VARIANT_HEAP_MODEL;
 
 HAK_INLINE struct heap *heap_sentinel(enum heap_sentinel which)
 {
@@ -61,6 +62,7 @@ HAK_INLINE struct heap *heap_sentinel(enum heap_sentinel which)
  * handler runs in this very thread. */
 HAK_INLINE struct heap *heap_enter(void)
 {
+    variant_enter();
     struct heap *h = heap_current;
     heap_current = heap_sentinel(HEAP_INSIDE);
     atomic_signal_fence(memory_order_seq_cst);
@@ -71,6 +73,7 @@ HAK_INLINE void heap_leave(struct heap *h)
 {
     atomic_signal_fence(memory_order_seq_cst);
     heap_current = h;
+    variant_leave();
 }
 
 HAK_INLINE struct bin *heap_bin_at(struct heap *h, size_t offset)

@@ -42,15 +42,12 @@ static void *move(void *block, size_t old_bytes, size_t size)
     return moved;
 }
 
-/* Large blocks stay large, and slab blocks slab blocks, or they are copied. NULL: they must be. */
+/* NULL: the contents must be copied. */
 static void *resize_in_place(void *block, uintptr_t word, size_t bytes, size_t size)
 {
-    if (word == UNIT_WHALE && size > SIZE_RUN_MAX)
-        return whale_resize(block, size);
-    if (word == UNIT_RUN && size > SIZE_SLAB_MAX && size <= SIZE_RUN_MAX)
-        return run_resize(block, size) ? block : NULL;
-    bool is_slab = word != UNIT_WHALE && word != UNIT_RUN;
-    return is_slab && size <= bytes && size >= bytes / 2 ? block : NULL;
+    if (word == UNIT_WHALE || word == UNIT_RUN)
+        return large_resize(block, word, size);
+    return size <= bytes && size >= bytes / 2 ? block : NULL;
 }
 
 void *hak_realloc(void *block, size_t size)

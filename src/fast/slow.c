@@ -105,6 +105,24 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed)
     return done(entered, h, h != NULL ? large_in(h, size, alignment, zeroed) : NULL);
 }
 
+static void *resize_in(void *block, uintptr_t word, size_t size)
+{
+    if (word == UNIT_WHALE && size > SIZE_RUN_MAX)
+        return whale_resize(block, size);
+    if (word == UNIT_RUN && size > SIZE_SLAB_MAX && size <= SIZE_RUN_MAX)
+        return run_resize(block, size) ? block : NULL;
+    return NULL;
+}
+
+void *large_resize(void *block, uintptr_t word, size_t size)
+{
+    struct heap *entered = heap_enter();
+    struct heap *h = heap_open(entered);
+    void *resized = resize_in(block, word, size);
+    heap_close(entered, h);
+    return resized;
+}
+
 /* ---- free ---- */
 
 /* Back goes the hot half at the head: the colder the tail, the dearer the walk. */

@@ -32,6 +32,9 @@ void free_elsewhere(struct heap *entered, void *p, uintptr_t word);
 
 /* Blocks over 32 KiB, or aligned to more than 32 KiB. *zeroed: known to read as zero. errno is set. */
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);
+/* Makes a run or whale smaller or larger, moving pages but no bytes; NULL if it would change its tier, or
+ * cannot be done. */
+void *large_resize(void *block, uintptr_t word, size_t size);
 /* Gives back what is kept for later, everywhere; false if there was nothing. */
 bool give_back_all(struct heap *work);
 

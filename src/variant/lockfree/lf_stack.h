@@ -21,7 +21,7 @@
 #ifndef HAK_LF_STACK_H
 #define HAK_LF_STACK_H
 
-#include "base.h"
+#include "../../global/base.h"
 #include "lf_sanitize.h"
 
 #include <ck_stack.h>
