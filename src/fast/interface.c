@@ -34,7 +34,12 @@ void *hak_calloc(size_t count, size_t size)
 
 static void *move(void *block, size_t old_bytes, size_t size)
 {
+    int saved = errno;
     void *moved = hak_malloc(size);
+    if (moved == NULL && size <= old_bytes) {
+        errno = saved;
+        return block; /* it can always be shorter where it is */
+    }
     if (moved == NULL)
         return NULL;
     memcpy(moved, block, min_size(old_bytes, size));

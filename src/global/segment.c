@@ -212,7 +212,8 @@ static void retire_if_empty(struct segment *s)
     if (!atomic_compare_exchange_strong_explicit(&s->free, &free, 0, memory_order_acq_rel,
                                                  memory_order_relaxed))
         return;
-    units_taken(s, ALL_UNITS, ALL_UNITS);
+    if (!units_taken(s, ALL_UNITS, ALL_UNITS))
+        os_purge(s->region.base, SEGMENT_SIZE); /* a reader may delay the unmapping, but not this */
     for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
         registry_set_word(segment_unit(s, unit), UNIT_FOREIGN);
     registry_unpublish(&s->region);
