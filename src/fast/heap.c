@@ -11,6 +11,7 @@
  *   ever.
  */
 #include "heap.h"
+#include "counters.h"
 #include "thread.h"
 #include "../global/meta.h"
 
@@ -242,6 +243,7 @@ void heap_retire(struct heap *h)
     else
         put(&spare, h);
     variant_slow_leave();
+    COUNTERS_MERGE();
 }
 
 void heap_after_fork_child(void)

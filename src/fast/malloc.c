@@ -9,6 +9,7 @@
  * which says "mine" only if this thread wrote it. Nothing waits, and a signal handler may call both at
  * any instruction (heap.h).
  */
+#include "counters.h"
 #include "heap.h"
 #include "slow.h"
 #include "names.h"
@@ -33,6 +34,7 @@ HAK_INLINE void free_not_own(struct heap *h, void *p, uintptr_t word)
 
 void *hak_malloc(size_t size)
 {
+    COUNT(malloc);
     struct heap *h = heap_enter();
     if (HAK_LIKELY(size <= SIZE_SLAB_MAX)) {
         struct bin *bin = heap_bin_for(h, size);
@@ -47,6 +49,7 @@ void *hak_malloc(size_t size)
 
 void hak_free(void *p)
 {
+    COUNT(free);
     struct heap *h = heap_enter();
     uintptr_t word = registry_word(p);
     if (HAK_UNLIKELY(!heap_is_own_bin(h, word))) {

@@ -4,6 +4,7 @@
  * SYNCHRONIZATION: all by the thread that entered.
  */
 #include "slow.h"
+#include "counters.h"
 #include "foreign.h"
 #include "../global/os.h"
 #include "../global/run.h"
@@ -89,6 +90,7 @@ static void *done(struct heap *entered, struct heap *work, void *p)
 
 void *malloc_slow(struct heap *entered, size_t size)
 {
+    COUNT(malloc_slow);
     bool zeroed;
     struct heap *h = heap_open(entered);
     void *p = NULL;
@@ -134,6 +136,7 @@ static void flush_overflow(struct heap *h, struct bin *bin)
 
 HAK_NOINLINE void free_overflow(struct heap *h, struct bin *bin)
 {
+    COUNT(free_slow);
     struct heap *work = heap_open(h);
     flush_overflow(work, bin);
     heap_close(h, work);
@@ -196,6 +199,7 @@ HAK_NOINLINE void free_elsewhere(struct heap *entered, void *p, uintptr_t word)
         heap_leave(entered);
         foreign_free(p);
     } else {
+        COUNT(free_slow);
         struct heap *h = heap_open(entered);
         free_by_word(h, p, word);
         heap_close(entered, h);

@@ -4,6 +4,7 @@
  * SYNCHRONIZATION: see segment.h.
  */
 #include "segment.h"
+#include "counters.h"
 #include "meta.h"
 #include "os.h"
 
@@ -74,8 +75,11 @@ static bool units_taken(struct segment *s, uint64_t before, uint64_t mask)
 
 static bool try_take(struct segment *s, uint64_t *free, uint64_t mask)
 {
-    return atomic_compare_exchange_weak_explicit(&s->free, free, *free & ~mask,
-                                                 memory_order_acq_rel, memory_order_acquire);
+    COUNT(cas);
+    bool done = atomic_compare_exchange_weak_explicit(&s->free, free, *free & ~mask,
+                                                      memory_order_acq_rel, memory_order_acquire);
+    COUNT_N(cas_failed, !done);
+    return done;
 }
 
 /* Where `count` free units in a row start, as bits. */
@@ -190,6 +194,7 @@ static struct units take_from_new(unsigned count)
             atomic_store_explicit(&s->free, ~mask_of(0, count), memory_order_seq_cst);
             if (count < UNITS_PER_SEGMENT)
                 hint_room(s);
+            COUNT(segment);
             return (struct units){s, 0, count, true};
         }
         os_unmap(base, SEGMENT_SIZE);
@@ -251,6 +256,7 @@ struct units segment_take(unsigned count, size_t alignment)
 {
     uint64_t allowed = aligned_starts(alignment);
     unsigned looks = RUN_SEARCH_MOST;
+    COUNT(unit);
     for (uint32_t i = 0; i < group_count() && looks > 0; i++) {
         struct group *group = group_at(i);
         if (group == NULL)
@@ -283,6 +289,7 @@ static void purge_units(struct segment *s, uint64_t mask)
 
 static void put_back(struct segment *s, uint64_t mask)
 {
+    COUNT(cas);
     uint64_t before = atomic_fetch_or_explicit(&s->free, mask, memory_order_seq_cst);
     if (before == 0)
         hint_room(s);

@@ -2,6 +2,7 @@
  * shared.c: see shared.h.
  */
 #include "shared.h"
+#include "counters.h"
 
 static struct {
     _Alignas(HAK_CACHE_LINE) lf_stack slabs;
@@ -9,6 +10,7 @@ static struct {
 
 void shared_push(struct slab *s)
 {
+    COUNT(cas);
     if (atomic_exchange_explicit(&s->linked, true, memory_order_seq_cst))
         return;
     lf_stack_push(&stacks[slab_class(s)].slabs, &s->link);

@@ -3,6 +3,7 @@
  */
 #include "owned.h"
 #include "chain.h"
+#include "counters.h"
 #include "../global/shared.h"
 
 #define SCAN_MOST 8u /* full slabs of a class whose remote stacks one search looks at */
@@ -97,12 +98,16 @@ static bool claim_owner(struct owned *o, struct slab *s)
     uintptr_t token = owned_token(o, slab_class(s));
     if (seen != SLAB_UNOWNED && seen != SLAB_SHARED)
         return false;
+    COUNT(cas);
     if (!atomic_compare_exchange_strong_explicit(&s->owner, &seen, token, memory_order_acq_rel,
-                                                 memory_order_relaxed))
+                                                 memory_order_relaxed)) {
+        COUNT(cas_failed);
         return false;
+    }
     if (token != owned_token(o, slab_class(s)))
         atomic_store_explicit(&s->owner, owned_token(o, slab_class(s)), memory_order_relaxed);
     set_owner_word(o, s);
+    COUNT(claim);
     return true;
 }
 
@@ -126,8 +131,13 @@ static void give_up(struct owned *o, struct slab *s)
     bool room = slab_has_room_owner(s);
     registry_set_word(s->base, UNIT_UNOWNED + slab_class(s) * SIZE_BIN_BYTES);
     atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_seq_cst);
-    if (room)
+    COUNT(cas);
+    if (room) {
+        COUNT(share);
         shared_push(s);
+    } else {
+        COUNT(disown);
+    }
     lf_full_barrier_after_rmw();
     if (!lf_stack_is_empty(&s->remote))
         claim_and_settle(o, s);
@@ -211,6 +221,8 @@ void owned_push_remote(struct owned *o, struct slab *s, struct chain chain)
         owned_put(o, s, chain);
         return;
     }
+    COUNT(remote_chain);
+    COUNT_N(remote_block, chain.count);
     chain_label(chain);
     lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain.last);
     lf_full_barrier_after_rmw();

@@ -22,6 +22,7 @@
 #define HAK_LF_STACK_H
 
 #include "../../global/base.h"
+#include "counters.h"
 #include "lf_sanitize.h"
 
 #include <ck_stack.h>
@@ -38,6 +39,7 @@ static_assert(_Alignof(lf_stack) == 16 && sizeof(lf_stack) == 16, "cmpxchg16b");
 
 HAK_INLINE void lf_stack_push(lf_stack *s, lf_node *node)
 {
+    COUNT(cas);
     LF_RELEASE(node);
     ck_pr_fence_release();
     ck_stack_push_mpmc(&s->stack, node);
@@ -48,6 +50,7 @@ HAK_INLINE void lf_stack_push_chain(lf_stack *s, lf_node *first, lf_node *last)
 {
     lf_node *head = ck_pr_load_ptr(&s->stack.head);
     do {
+        COUNT(cas);
         last->next = head;
         LF_RELEASE_CHAIN(first, last);
         ck_pr_fence_release();
@@ -56,6 +59,7 @@ HAK_INLINE void lf_stack_push_chain(lf_stack *s, lf_node *first, lf_node *last)
 
 HAK_INLINE lf_node *lf_stack_pop_mpmc(lf_stack *s)
 {
+    COUNT(cas);
     lf_node *node = ck_stack_pop_mpmc(&s->stack);
     ck_pr_fence_acquire();
     if (node != NULL)
@@ -65,6 +69,7 @@ HAK_INLINE lf_node *lf_stack_pop_mpmc(lf_stack *s)
 
 HAK_INLINE lf_node *lf_stack_pop_all_upmc(lf_stack *s)
 {
+    COUNT(cas);
     lf_node *first = ck_stack_batch_pop_upmc(&s->stack);
     ck_pr_fence_acquire();
     LF_ACQUIRE_ALL(first);
