@@ -245,7 +245,9 @@ static void test_the_out_buffer_is_bounded_and_loses_nothing(void **state)
                 outbuf_open(&out, &b, slabs[i], p);
             size_t held = 0;
             for (unsigned j = 0; j < OUT_SLOTS; j++)
-                held += out.slot[j].count * 1024;
+                held += out.slot[j].first == NULL
+                            ? 0
+                            : (OUT_SLOT_BYTES / 1024 - out.slot[j].room) * 1024;
             assert_true(held <= OUT_SLOTS * OUT_SLOT_BYTES);
         }
     outbuf_flush(&out, &b);
@@ -264,13 +266,13 @@ static void test_gathered_frees_are_one_chain(void **state)
     struct block *first = pop(&blocks).first;
     assert_false(outbuf_add(&out, first));
     outbuf_open(&out, &b, s, first);
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < 3; i++)
         assert_true(outbuf_add(&out, pop(&blocks).first));
     assert_true(lf_stack_is_empty(&s->remote));
     outbuf_flush(&out, &b);
     assert_false(lf_stack_is_empty(&s->remote));
     assert_ptr_equal(owned_find(&a, CLASS), s);
-    assert_int_equal(slab_used(s), 56);
+    assert_int_equal(slab_used(s), 60);
     free_rest(&a, s, blocks);
     owned_disown_all(&a);
 }

@@ -52,7 +52,7 @@ static bool refill(struct heap *h, unsigned class_no)
 static void *small_alloc(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
-    outbuf_flush(&h->out, &h->owned);
+    outbuf_tick(&h->out, &h->owned);
     if (bin->head == NULL && !refill(h, class_no)) {
         give_back_all(h);
         if (!refill(h, class_no))
@@ -73,7 +73,7 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroe
 {
     if (size > SIZE_MAX_ASK || alignment > SIZE_MAX_ASK / 2)
         return NULL;
-    outbuf_flush(&h->out, &h->owned);
+    outbuf_tick(&h->out, &h->owned);
     void *p = map_large(size, alignment, zeroed);
     if (p == NULL && give_back_all(h))
         p = map_large(size, alignment, zeroed);
@@ -130,7 +130,7 @@ void *large_resize(void *block, uintptr_t word, size_t size)
 /* Back goes the hot half at the head: the colder the tail, the dearer the walk. */
 static void flush_overflow(struct heap *h, struct bin *bin)
 {
-    outbuf_flush(&h->out, &h->owned);
+    outbuf_tick(&h->out, &h->owned);
     heap_flush_bin(h, bin, bin->limit / 2 + 1);
 }
 

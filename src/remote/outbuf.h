@@ -3,7 +3,7 @@
  * CAS.
  *
  * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is
- * bounded: OUT_SLOTS slots of at most OUT_SLOT_BYTES or one block. Every slow path flushes it.
+ * bounded: OUT_SLOTS slots of OUT_SLOT_BYTES or one block at most, and OUT_TICKS slow paths.
  *
  * SYNCHRONIZATION: owner only. The blocks in it are out, and pin their slabs.
  */
@@ -12,45 +12,51 @@
 
 #include "owned.h"
 
-#define OUT_SLOTS      32u
+#define OUT_SLOTS      256u
 #define OUT_SLOT_BYTES KIB(8)
+#define OUT_TICKS      64u
 
 struct out_slot {
-    uintptr_t unit; /* address >> UNIT_SHIFT; 0 if never used, which is no block's */
-    struct block *first;
-    struct block *last;
-    uint32_t count;
-    uint32_t most; /* 0: closed */
+    struct block *first; /* NULL: the slot holds nothing */
+    uint32_t unit;       /* address >> UNIT_SHIFT; 0 if never used, which is no block's */
+    uint16_t last;       /* in granules from the unit's start: the last block of the chain */
+    uint16_t room;       /* blocks that fit in still */
 };
+
+static_assert(sizeof(struct out_slot) == 16, "four a cache line");
+static_assert(OUT_SLOT_BYTES / SIZE_GRANULE <= UINT16_MAX && UNIT_SIZE / SIZE_GRANULE <= UINT16_MAX,
+              "counts and places fit");
 
 struct outbuf {
     struct out_slot slot[OUT_SLOTS];
-    uint32_t open; /* a bit a slot that holds blocks */
+    uint64_t open[OUT_SLOTS / 64]; /* a bit a slot that may hold blocks */
+    uint32_t ticks;                /* slow paths since the last flush */
 };
 
-static_assert(OUT_SLOTS <= 32, "`open` has a bit a slot");
-
-HAK_INLINE struct out_slot *outbuf_slot(struct outbuf *out, uintptr_t unit)
+/* Neighbouring units have slots of their own, and so have the first units of neighbouring segments. */
+HAK_INLINE unsigned outbuf_index(uintptr_t unit)
 {
-    return &out->slot[unit % OUT_SLOTS];
+    return (unsigned)((unit ^ unit / UNITS_PER_SEGMENT * 67) % OUT_SLOTS);
 }
 
 /* True if the slot was open for p's slab and took it. p is not NULL. */
 HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
 {
     uintptr_t unit = (uintptr_t)p >> UNIT_SHIFT;
-    struct out_slot *slot = outbuf_slot(out, unit);
-    if (HAK_UNLIKELY(slot->unit != unit || slot->count >= slot->most))
+    struct out_slot *slot = &out->slot[outbuf_index(unit)];
+    if (HAK_UNLIKELY(slot->unit != unit || slot->room == 0))
         return false;
     struct block *b = p;
     b->next = slot->first;
     slot->first = b;
-    slot->count++;
+    slot->room--;
     return true;
 }
 
 /* Opens a slot for p's slab, with p in it, after what the slot held was pushed. */
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p);
 void outbuf_flush(struct outbuf *out, struct owned *o);
+/* For slow paths: flushes at each OUT_TICKS-th. */
+void outbuf_tick(struct outbuf *out, struct owned *o);
 
 #endif
