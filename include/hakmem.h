@@ -11,7 +11,8 @@
  * - blocks are aligned to 16 bytes, those of 0 bytes are unique and can be freed;
  * - any thread may call it at any time, and so may a signal handler, whatever it interrupts (AS-safe);
  * - it takes no lock and waits for no thread; it may wait for the kernel, in mmap, munmap, mremap,
- *   madvise and page faults.
+ *   madvise and page faults;
+ * - a block that is not hakmem's is handed to the C library, with all that its functions do and don't promise.
  *
  * In the child of a fork from a process with threads, all of it works at once.
  */
@@ -47,8 +48,9 @@ HAK_API void hak_free_aligned_sized(void *block, size_t alignment, size_t size);
 
 /* A block whose address is a multiple of `alignment`, a power of two; else EINVAL. */
 HAK_API void *hak_aligned_alloc(size_t alignment, size_t size);
+/* The same, but an alignment that is no power of two is rounded up to one. */
 HAK_API void *hak_memalign(size_t alignment, size_t size);
-/* The same, of `alignment` a power of two and a multiple of sizeof(void *). Returns 0, EINVAL or ENOMEM;
+/* As aligned_alloc, of `alignment` a power of two and a multiple of sizeof(void *). Returns 0, EINVAL or ENOMEM;
  * on failure *block and errno are left alone. */
 HAK_API int hak_posix_memalign(void **block, size_t alignment, size_t size);
 /* A block aligned to a page; pvalloc rounds its size up to pages too. */

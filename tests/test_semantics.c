@@ -253,6 +253,12 @@ static void test_bad_alignments(void **state)
         errno = 0;
         assert_null(aligned_alloc(opaque(bad[i]), 10));
         assert_int_equal(errno, EINVAL);
+        char *rounded = memalign(opaque(bad[i]), 10);
+        if (bad[i] == SIZE_MAX)
+            assert_null(rounded);
+        else
+            assert_true(rounded != NULL && (uintptr_t)rounded % (bad[i] < 16 ? 16 : 32) == 0);
+        free(rounded);
         errno = 5;
         assert_int_equal(posix_memalign(&p, bad[i], 10), EINVAL);
         assert_ptr_equal(p, state);

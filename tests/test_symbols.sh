@@ -46,6 +46,8 @@ dlsym                     cxx.c, foreign.c: after operator new has failed; a for
 dlopen                    cxx.c: after operator new has failed
 __libc_free               foreign.c: blocks of the C library
 __libc_realloc            foreign.c: blocks of the C library
+_ZSt15get_new_handlerv    cxx.c: weak, after operator new has failed
+_ZSt17__throw_bad_allocv  cxx.c: weak, after operator new has failed
 getenv                    options.c: by a constructor
 strtol                    options.c: by a constructor
 fprintf                   introspect.c: malloc_info

@@ -21,6 +21,11 @@ struct nothrow;
 
 /* ---- what libstdc++ has, looked up only once an allocation has failed ---- */
 
+/* Linked in, with a static libstdc++ or none. */
+extern new_handler linked_get_new_handler(void) __asm__("_ZSt15get_new_handlerv")
+    __attribute__((weak));
+extern void linked_throw_bad_alloc(void) __asm__("_ZSt17__throw_bad_allocv") __attribute__((weak));
+
 static void *find_in_libstdcxx(const char *symbol)
 {
     void *found = dlsym(RTLD_NEXT, symbol);
@@ -33,8 +38,9 @@ static void *find_in_libstdcxx(const char *symbol)
 /* False: there is no handler. */
 static bool call_new_handler(void)
 {
-    new_handler (*get)(void) = NULL;
-    *(void **)&get = find_in_libstdcxx("_ZSt15get_new_handlerv");
+    new_handler (*get)(void) = linked_get_new_handler;
+    if (get == NULL)
+        *(void **)&get = find_in_libstdcxx("_ZSt15get_new_handlerv");
     new_handler handler = get != NULL ? get() : NULL;
     if (handler == NULL)
         return false;
@@ -44,8 +50,9 @@ static bool call_new_handler(void)
 
 static _Noreturn void throw_bad_alloc(size_t size)
 {
-    void (*raise)(void) = NULL;
-    *(void **)&raise = find_in_libstdcxx("_ZSt17__throw_bad_allocv");
+    void (*raise)(void) = linked_throw_bad_alloc;
+    if (raise == NULL)
+        *(void **)&raise = find_in_libstdcxx("_ZSt17__throw_bad_allocv");
     if (raise != NULL)
         raise();
     os_die("operator new(%zu): out of memory, and there is no libstdc++ to throw; aborting", size);
@@ -59,7 +66,7 @@ static HAK_COLD void *new_slow(size_t size, size_t alignment)
         void *p = hak_aligned_alloc(alignment, size);
         if (p != NULL)
             return p;
-        if (!call_new_handler())
+        if (!is_power_of_two(alignment) || !call_new_handler())
             throw_bad_alloc(size);
     }
 }

@@ -6,9 +6,9 @@
  * - `all` is push-only: the CAS that publishes a heap (release) pairs with the acquiring load of the
  *   search in adopt_vanished.
  * - `holder`: 0 while in a stack. In the child of a fork, a heap whose holder is of an older generation
- *   belongs to a thread that vanished. If that thread was not in a slow path, the heap is whole (the
- *   fast paths leave it so at every instruction) and is adopted by CAS; else it is left alone for
- *   ever.
+ *   belongs to a thread that vanished. If that thread was not in a slow path, the heap is whole (the fast
+ *   paths leave it so at every instruction) and is adopted by CAS, straight into a slow path; else it is
+ *   left alone for ever. So a heap is busy from before it is held until after it is given back.
  */
 #include "heap.h"
 #include "counters.h"
@@ -26,9 +26,10 @@ static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
 
 static lf_stack parked;
 static lf_stack spare;
-static _Atomic(size_t) parked_bytes; /* atomic, relaxed: what the parked heaps hold */
-static _Atomic(struct heap *) all;   /* atomic, push only */
-static _Atomic(uint32_t) generation; /* atomic, relaxed: forks since the first process */
+static _Atomic(size_t) parked_bytes;  /* atomic, relaxed: what the parked heaps hold */
+static _Atomic(int32_t) parked_count; /* atomic, relaxed */
+static _Atomic(struct heap *) all;    /* atomic, push only */
+static _Atomic(uint32_t) generation;  /* atomic, relaxed: forks since the first process */
 
 /* ---- making and finding ---- */
 
@@ -38,10 +39,27 @@ static int32_t bin_limit(unsigned class_no)
     return (int32_t)min_size(max_size(fit, BIN_LEAST), BIN_MOST);
 }
 
-static void hold(struct heap *h)
+static uint32_t held_now(void)
 {
-    atomic_store_explicit(&h->holder, 1 + atomic_load_explicit(&generation, memory_order_relaxed),
-                          memory_order_relaxed);
+    return HEAP_HELD(atomic_load_explicit(&generation, memory_order_relaxed));
+}
+
+/* Whose slow path is under way, or is over. */
+static void set_holder(struct heap *h, uint32_t holder)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&h->holder, holder, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+static void set_busy(struct heap *h)
+{
+    set_holder(h, held_now() | HEAP_BUSY);
+}
+
+static void set_idle(struct heap *h)
+{
+    set_holder(h, held_now());
 }
 
 static struct heap *heap_make(void)
@@ -52,7 +70,7 @@ static struct heap *heap_make(void)
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         h->bin[i].room = h->bin[i].limit = bin_limit(i);
     owned_init(&h->owned, h->bin);
-    hold(h);
+    set_busy(h);
     h->all_next = atomic_load_explicit(&all, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&all, &h->all_next, h, memory_order_release,
                                                   memory_order_relaxed))
@@ -63,15 +81,15 @@ static struct heap *heap_make(void)
 static bool try_adopt(struct heap *h, uint32_t now)
 {
     uint32_t holder = atomic_load_explicit(&h->holder, memory_order_relaxed);
-    return holder != 0 && holder != now && !atomic_load_explicit(&h->busy, memory_order_relaxed) &&
-           atomic_compare_exchange_strong_explicit(&h->holder, &holder, now, memory_order_acquire,
-                                                   memory_order_relaxed);
+    return holder != 0 && holder != now && (holder & HEAP_BUSY) == 0 && h != heap_held &&
+           atomic_compare_exchange_strong_explicit(&h->holder, &holder, now | HEAP_BUSY,
+                                                   memory_order_acquire, memory_order_relaxed);
 }
 
 static struct heap *adopt_vanished(void)
 {
-    uint32_t now = 1 + atomic_load_explicit(&generation, memory_order_relaxed);
-    if (now == 1)
+    uint32_t now = held_now();
+    if (now == HEAP_HELD(0))
         return NULL;
     struct heap *h = atomic_load_explicit(&all, memory_order_acquire);
     while (h != NULL && !try_adopt(h, now))
@@ -87,15 +105,17 @@ static struct heap *pop(lf_stack *stack)
     if (node == NULL)
         return NULL;
     struct heap *h = LF_CONTAINER(node, struct heap, link);
-    hold(h);
+    set_busy(h);
     return h;
 }
 
 static struct heap *pop_parked(void)
 {
     struct heap *h = pop(&parked);
-    if (h != NULL)
-        atomic_fetch_sub_explicit(&parked_bytes, h->held_bytes, memory_order_relaxed);
+    if (h == NULL)
+        return NULL;
+    atomic_fetch_sub_explicit(&parked_bytes, h->held_bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&parked_count, 1, memory_order_relaxed);
     return h;
 }
 
@@ -111,7 +131,7 @@ static struct heap *heap_obtain(void)
 
 static void put(lf_stack *stack, struct heap *h)
 {
-    atomic_store_explicit(&h->holder, 0, memory_order_relaxed);
+    set_holder(h, 0);
     lf_stack_push(stack, &h->link);
 }
 
@@ -127,55 +147,8 @@ static void park(struct heap *h)
 {
     h->held_bytes = bytes_held(h);
     atomic_fetch_add_explicit(&parked_bytes, h->held_bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&parked_count, 1, memory_order_relaxed);
     put(&parked, h);
-}
-
-/* ---- the slow paths' door ---- */
-
-static bool is_sentinel(const struct heap *h)
-{
-    return (uintptr_t)h - (uintptr_t)heap_sentinels < sizeof heap_sentinels;
-}
-
-static void set_busy(struct heap *h, bool busy)
-{
-    atomic_store_explicit(&h->busy, busy, memory_order_relaxed);
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
-struct heap *heap_open(struct heap *entered)
-{
-    variant_slow_enter();
-    struct heap *work = is_sentinel(entered) ? heap_obtain() : entered;
-    if (work == NULL)
-        return NULL;
-    if (entered == heap_sentinel(HEAP_START))
-        heap_held = work;
-    set_busy(work, true);
-    return work;
-}
-
-/* What the thread goes on with. A borrowed heap goes back. */
-static struct heap *close_slow(struct heap *entered, struct heap *work)
-{
-    if (work == NULL)
-        return entered;
-    atomic_signal_fence(memory_order_seq_cst);
-    set_busy(work, false);
-    if (work == entered || entered == heap_sentinel(HEAP_START))
-        return work;
-    outbuf_flush(&work->out, &work->owned);
-    park(work);
-    return entered;
-}
-
-void heap_close(struct heap *entered, struct heap *work)
-{
-    struct heap *next = close_slow(entered, work);
-    variant_slow_leave();
-    heap_leave(next);
-    if (VARIANT_HEAP_PER_THREAD && next != entered)
-        thread_watch_exit();
 }
 
 /* ---- flushing ---- */
@@ -211,37 +184,96 @@ void heap_dissolve(struct heap *h)
     owned_disown_all(&h->owned);
 }
 
+/* Back into a stack: whole if the parked heaps may hold as much, for the blocks in its bins are worth keeping;
+ * it owns no slab there. */
+static void shelve(struct heap *h)
+{
+    outbuf_flush(&h->out, &h->owned);
+    owned_disown_all(&h->owned);
+    size_t parked_now = atomic_load_explicit(&parked_bytes, memory_order_relaxed);
+    if (parked_now + bytes_held(h) <= PARKED_BYTES) {
+        park(h);
+        return;
+    }
+    heap_dissolve(h);
+    put(&spare, h);
+}
+
+/* As many as there are now: others may park meanwhile. */
 bool heap_dissolve_parked(void)
 {
     bool any = false;
-    for (struct heap *h; (h = pop_parked()) != NULL; any = true) {
-        set_busy(h, true);
+    int32_t left = atomic_load_explicit(&parked_count, memory_order_relaxed);
+    for (struct heap *h; left-- > 0 && (h = pop_parked()) != NULL; any = true) {
         heap_dissolve(h);
-        set_busy(h, false);
         put(&spare, h);
     }
     return any;
 }
 
+/* ---- the slow paths' door ---- */
+
+static bool is_sentinel(const struct heap *h)
+{
+    return (uintptr_t)h - (uintptr_t)heap_sentinels < sizeof heap_sentinels;
+}
+
+/* A handler may have attached a heap between this thread's look at heap_current and its own attaching. */
+static struct heap *attach(void)
+{
+    if (heap_held == NULL)
+        heap_held = heap_obtain();
+    return heap_held;
+}
+
+struct heap *heap_open(struct heap *entered)
+{
+    variant_slow_enter();
+    struct heap *work = entered;
+    if (entered == heap_sentinel(HEAP_START))
+        work = attach();
+    else if (is_sentinel(entered))
+        work = heap_obtain();
+    if (work != NULL)
+        set_busy(work);
+    return work;
+}
+
+/* What the thread goes on with. A borrowed heap goes back. */
+static struct heap *close_slow(struct heap *entered, struct heap *work)
+{
+    if (work == NULL)
+        return entered;
+    if (work == entered || entered == heap_sentinel(HEAP_START)) {
+        set_idle(work);
+        return work;
+    }
+    shelve(work);
+    return entered;
+}
+
+void heap_close(struct heap *entered, struct heap *work)
+{
+    struct heap *next = close_slow(entered, work);
+    variant_slow_leave();
+    heap_leave(next);
+    if (VARIANT_HEAP_PER_THREAD && !is_sentinel(next))
+        thread_watch_exit();
+}
+
 /* ---- threads and forks ---- */
+
+bool heap_is_broken(struct heap *h)
+{
+    return (atomic_load_explicit(&h->holder, memory_order_relaxed) & HEAP_BUSY) != 0;
+}
 
 void heap_retire(struct heap *h)
 {
     variant_slow_enter();
-    set_busy(h, true);
-    outbuf_flush(&h->out, &h->owned);
-    size_t parked_now = atomic_load_explicit(&parked_bytes, memory_order_relaxed);
-    bool whole = parked_now + bytes_held(h) <= PARKED_BYTES;
-    if (whole)
-        owned_disown_all(&h->owned); /* it is the blocks in the bins that are worth keeping */
-    else
-        heap_dissolve(h);
-    set_busy(h, false);
+    set_busy(h);
     heap_held = NULL;
-    if (whole)
-        park(h);
-    else
-        put(&spare, h);
+    shelve(h);
     variant_slow_leave();
     COUNTERS_MERGE();
 }
@@ -250,5 +282,5 @@ void heap_after_fork_child(void)
 {
     atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
     if (heap_held != NULL)
-        hold(heap_held);
+        set_holder(heap_held, held_now() | (heap_is_broken(heap_held) ? HEAP_BUSY : 0));
 }

@@ -37,13 +37,15 @@ struct heap {
     struct outbuf out;                /* owner only */
     struct owned owned;               /* owner only */
 
-    lf_node link;          /* by who has it: in `parked` or `spare` */
-    struct heap *all_next; /* constant after publication: the list of all heaps */
-    size_t held_bytes;     /* by who has it: what it was parked with */
-    _Atomic(uint32_t)
-        holder;         /* atomic: 0, or 1 + the fork generation of the process it is held in */
-    _Atomic(bool) busy; /* atomic, holder writes: it is inside a slow path */
+    lf_node link;             /* by who has it: in `parked` or `spare` */
+    struct heap *all_next;    /* constant after publication: the list of all heaps */
+    size_t held_bytes;        /* by who has it: what it was parked with */
+    _Atomic(uint32_t) holder; /* atomic: 0 in a stack, else HELD of its holder's process */
 };
+
+/* `holder`: the fork generation of the process that holds the heap, and whether it is in a slow path. */
+#define HEAP_BUSY             1u
+#define HEAP_HELD(generation) (((generation) + 1u) << 1)
 
 static_assert(offsetof(struct heap, bin) == 0, "a token minus the heap is an offset of a bin");
 
@@ -96,6 +98,7 @@ HAK_INLINE bool heap_is_own_bin(const struct heap *h, uintptr_t word)
 HAK_INLINE void bin_push(struct bin *bin, struct block *b)
 {
     b->next = bin->head;
+    atomic_signal_fence(memory_order_seq_cst); /* the list is whole at every instruction */
     bin->head = b;
     bin->room--;
 }
@@ -120,6 +123,8 @@ void heap_dissolve(struct heap *h);
 /* Dissolves the parked heaps; false if there were none. */
 bool heap_dissolve_parked(void);
 
+/* Whether its thread was interrupted in a slow path for good: then it is not to be touched again. */
+bool heap_is_broken(struct heap *h);
 /* At thread exit: parks or dissolves the heap. */
 void heap_retire(struct heap *h);
 /* In the child of a fork: heaps of threads that are not there any more may be taken over. */

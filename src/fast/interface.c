@@ -125,9 +125,17 @@ void *hak_aligned_alloc(size_t alignment, size_t size)
     return aligned(alignment, size);
 }
 
+/* As glibc does, it takes the next power of two for what is none. */
 void *hak_memalign(size_t alignment, size_t size)
 {
-    return hak_aligned_alloc(alignment, size);
+    if (alignment > SIZE_MAX_ASK) {
+        errno = EINVAL;
+        return NULL;
+    }
+    size_t power = SIZE_GRANULE;
+    while (power < alignment)
+        power *= 2;
+    return aligned(power, size);
 }
 
 int hak_posix_memalign(void **block, size_t alignment, size_t size)

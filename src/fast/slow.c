@@ -38,12 +38,12 @@ static bool refill(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     struct slab *s = owned_find(&h->owned, class_no);
-    int32_t got = 0;
+    int32_t got = 0, enough = bin->limit / 2 < REFILL_ENOUGH ? bin->limit / 2 : REFILL_ENOUGH;
     while (s != NULL) {
         struct chain chain = owned_take(&h->owned, s);
         bin_fill(bin, chain);
         got += (int32_t)chain.count;
-        s = got < REFILL_ENOUGH ? TAILQ_FIRST(&h->owned.partial[class_no]) : NULL;
+        s = got < enough ? TAILQ_FIRST(&h->owned.partial[class_no]) : NULL;
     }
     return got > 0;
 }
@@ -88,11 +88,21 @@ static void *done(struct heap *entered, struct heap *work, void *p)
     return p;
 }
 
+/* Once more, if there is no memory for a heap but something to give back. */
+static struct heap *open_to_allocate(struct heap *entered)
+{
+    struct heap *h = heap_open(entered);
+    if (HAK_LIKELY(h != NULL) || !give_back_all(NULL))
+        return h;
+    variant_slow_leave();
+    return heap_open(entered);
+}
+
 void *malloc_slow(struct heap *entered, size_t size)
 {
     COUNT(malloc_slow);
     bool zeroed;
-    struct heap *h = heap_open(entered);
+    struct heap *h = open_to_allocate(entered);
     void *p = NULL;
     if (HAK_LIKELY(h != NULL))
         p = size <= SIZE_SLAB_MAX ? small_alloc(h, size_to_class(size))
@@ -103,7 +113,7 @@ void *malloc_slow(struct heap *entered, size_t size)
 void *large_alloc(size_t size, size_t alignment, bool *zeroed)
 {
     struct heap *entered = heap_enter();
-    struct heap *h = heap_open(entered);
+    struct heap *h = open_to_allocate(entered);
     return done(entered, h, h != NULL ? large_in(h, size, alignment, zeroed) : NULL);
 }
 
@@ -157,8 +167,7 @@ static void keep(struct heap *h, unsigned class_no, void *p)
         flush_overflow(h, bin);
 }
 
-/* Nobody's slab is claimed as long as the heap may own more; beyond that its blocks are kept all the same,
- * and the claim is left to the flush, which makes one for many blocks. */
+/* Nobody's slab is claimed: the heap may own more, or free would have kept the block without asking. */
 static void slab_free(struct heap *h, void *p)
 {
     struct slab *s = slab_of(p);
@@ -170,6 +179,7 @@ static void slab_free(struct heap *h, void *p)
         keep(h, slab_class(s), p);
     } else {
         outbuf_open(&h->out, &h->owned, s, p);
+        outbuf_tick(&h->out, &h->owned);
     }
 }
 

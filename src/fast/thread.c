@@ -5,9 +5,8 @@
  * destructors may come after ours: from then on the thread's heap is HEAP_GONE, and each call borrows.
  *
  * SYNCHRONIZATION. The key is made by the first thread that asks; `key_state` goes NONE -> MAKING ->
- * READY (release; acquire by who uses the key). A thread that meets MAKING does not wait: it goes
- * unwatched for now and asks again at its next slow path that attaches. Its heap is then not returned at
- * exit, unless it was watched in time; the constructor makes the key before any thread can.
+ * READY (release; acquire by who uses the key). A thread that meets MAKING does not wait: it asks
+ * again at its next slow path, as it does when there is no key or no memory for its value.
  */
 #include "thread.h"
 #include "heap.h"
@@ -20,11 +19,15 @@ enum key_state { KEY_NONE, KEY_MAKING, KEY_READY };
 static _Atomic(int) key_state;
 static pthread_key_t key;
 
+static __thread bool is_watched __attribute__((tls_model("initial-exec")));
+
+/* A handler may have left malloc or free by longjmp, or ended the thread: the heap is whole all the same,
+ * unless that was in a slow path. */
 static void at_exit(void *heap)
 {
     struct heap *h = heap_enter();
-    if (h == heap)
-        heap_retire(h);
+    if (h == heap || (h == heap_sentinel(HEAP_INSIDE) && !heap_is_broken(heap)))
+        heap_retire(heap);
     heap_leave(heap_sentinel(HEAP_GONE));
 }
 
@@ -44,8 +47,10 @@ static bool key_is_ready(void)
 void thread_watch_exit(void)
 {
     int saved = errno;
-    if (key_is_ready())
-        pthread_setspecific(key, heap_current);
+    if (is_watched)
+        return;
+    is_watched = true; /* before the call, which may allocate */
+    is_watched = key_is_ready() && pthread_setspecific(key, heap_current) == 0;
     errno = saved;
 }
 

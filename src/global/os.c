@@ -19,10 +19,9 @@
 /* Atomic, relaxed: below it the next aligned mapping may well fit. Any value is right. */
 static _Atomic(uintptr_t) next_hint;
 
-static void *map_at(void *hint, size_t bytes, int protection)
+static void *map_at(void *hint, size_t bytes)
 {
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | (protection == PROT_NONE ? MAP_NORESERVE : 0);
-    void *start = mmap(hint, bytes, protection, flags, -1, 0);
+    void *start = mmap(hint, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return start == MAP_FAILED ? NULL : start;
 }
 
@@ -32,11 +31,11 @@ static bool is_aligned(const void *p, size_t alignment)
 }
 
 /* Maps too much and gives the ends back. */
-static void *map_and_trim(size_t bytes, size_t alignment, int protection)
+static void *map_and_trim(size_t bytes, size_t alignment)
 {
     if (bytes > PTRDIFF_MAX - alignment)
         return NULL;
-    char *start = map_at(NULL, bytes + alignment, protection);
+    char *start = map_at(NULL, bytes + alignment);
     if (start == NULL)
         return NULL;
     char *aligned = (char *)align_up((uintptr_t)start, alignment);
@@ -46,15 +45,15 @@ static void *map_and_trim(size_t bytes, size_t alignment, int protection)
     return aligned;
 }
 
-static void *map_aligned(size_t bytes, size_t alignment, int protection)
+void *os_map_aligned(size_t bytes, size_t alignment)
 {
     int saved = errno;
     uintptr_t hint = atomic_load_explicit(&next_hint, memory_order_relaxed);
     hint = hint > bytes ? (hint - bytes) & ~(alignment - 1) : 0;
-    void *start = map_at((void *)hint, bytes, protection);
+    void *start = map_at((void *)hint, bytes);
     if (start != NULL && !is_aligned(start, alignment)) {
         munmap(start, bytes);
-        start = map_and_trim(bytes, alignment, protection);
+        start = map_and_trim(bytes, alignment);
     }
     if (start != NULL)
         atomic_store_explicit(&next_hint, (uintptr_t)start, memory_order_relaxed);
@@ -65,26 +64,28 @@ static void *map_aligned(size_t bytes, size_t alignment, int protection)
 void *os_map(size_t bytes)
 {
     int saved = errno;
-    void *start = map_at(NULL, bytes, PROT_READ | PROT_WRITE);
+    void *start = map_at(NULL, bytes);
     errno = saved;
     return start;
 }
 
-void *os_map_aligned(size_t bytes, size_t alignment)
+/* Without this, addresses would only ever go down, each with a page of the registry to it. */
+static void raise_hint(uintptr_t end)
 {
-    return map_aligned(bytes, alignment, PROT_READ | PROT_WRITE);
+    uintptr_t hint = atomic_load_explicit(&next_hint, memory_order_relaxed);
+    end = align_up(end, SEGMENT_SIZE);
+    if (end > hint)
+        atomic_store_explicit(&next_hint, end, memory_order_relaxed);
 }
 
-void *os_reserve_aligned(size_t bytes, size_t alignment)
-{
-    return map_aligned(bytes, alignment, PROT_NONE);
-}
-
-void os_unmap(void *start, size_t bytes)
+bool os_unmap(void *start, size_t bytes)
 {
     int saved = errno;
-    munmap(start, bytes);
+    bool done = munmap(start, bytes) == 0;
+    if (done && bytes >= MIB(1))
+        raise_hint((uintptr_t)start + bytes);
     errno = saved;
+    return done;
 }
 
 bool os_purge(void *start, size_t bytes)

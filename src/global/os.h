@@ -15,16 +15,15 @@
 void *os_map(size_t bytes);
 /* The same with its start a multiple of `alignment`, a power of two of a page or more. */
 void *os_map_aligned(size_t bytes, size_t alignment);
-void os_unmap(void *start, size_t bytes);
+/* False: refused (a mapping may not be split at the limit of their number); it is there still. */
+bool os_unmap(void *start, size_t bytes);
 /* Gives the pages back at once; they read as zero afterwards. False: the contents are still there. */
 bool os_purge(void *start, size_t bytes);
 /* Grows or shrinks a mapping where it is. */
 bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes);
-/* Moves a mapping, with its pages, to a new aligned place of `new_bytes`, which os_reserve_aligned
- * gave. On failure nothing has moved. */
+/* Moves a mapping, with its pages, to a new aligned place of `new_bytes`, which os_map_aligned gave. On
+ * failure nothing has moved, but the new place may be gone already: it is not the caller's any more. */
 bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes);
-/* Address space only, to move into. */
-void *os_reserve_aligned(size_t bytes, size_t alignment);
 /* A full barrier on every running thread of this process (membarrier(2)); false if refused. */
 bool os_barrier_all(void);
 size_t os_page_size(void);

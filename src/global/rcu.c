@@ -19,10 +19,9 @@
 #include <urcu/static/urcu-bp.h>
 
 struct reader {
-    _Atomic(struct urcu_bp_reader *)
-        urcu;            /* constant after publication; memory of liburcu's arena */
-    struct reader *next; /* constant after publication */
-    bool was_outside;    /* poller only: since the batch was taken */
+    unsigned long *nesting; /* constant after publication; in memory of liburcu's arena */
+    struct reader *next;    /* constant after publication */
+    bool was_outside;       /* poller only: since the batch was taken */
 };
 
 static _Atomic(struct reader *) readers; /* atomic, push only */
@@ -30,35 +29,41 @@ static lf_stack arrivals;                /* push and pop_all: retired, not yet i
 static lf_node *batch;                   /* poller only: waiting for its grace period */
 static _Atomic(bool) polling;            /* atomic: see above */
 static _Atomic(bool) closed;             /* atomic, relaxed */
+static bool urcu_forks;                  /* by who forks: liburcu was told */
+/* Owner only: this thread is the poller. */
+static __thread bool am_polling __attribute__((tls_model("initial-exec")));
 
-static bool is_noted(const struct urcu_bp_reader *urcu)
+static_assert(offsetof(struct urcu_bp_reader, ctr) == 0, "a reader is known by its counter");
+
+static bool is_noted(const unsigned long *nesting)
 {
     struct reader *r = atomic_load_explicit(&readers, memory_order_acquire);
-    while (r != NULL && atomic_load_explicit(&r->urcu, memory_order_relaxed) != urcu)
+    while (r != NULL && r->nesting != nesting)
         r = r->next;
     return r != NULL;
 }
 
 /* True if this thread's reader is in the list, or need not be since nothing can be reclaimed. */
-static bool note_reader(struct urcu_bp_reader *urcu)
+static bool note_reader(unsigned long *nesting)
 {
-    if (is_noted(urcu))
+    if (is_noted(nesting))
         return true;
     struct reader *r = meta_alloc(sizeof *r);
     if (r == NULL)
         return false;
-    atomic_store_explicit(&r->urcu, urcu, memory_order_relaxed);
+    r->nesting = nesting;
     r->next = atomic_load_explicit(&readers, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&readers, &r->next, r, memory_order_seq_cst,
                                                   memory_order_relaxed))
         continue;
+    lf_full_barrier_after_rmw();
     return true;
 }
 
 void hak_rcu_read_lock(void)
 {
     urcu_bp_read_lock(); /* registers this thread */
-    if (note_reader(URCU_TLS(urcu_bp_reader)))
+    if (note_reader((unsigned long *)(void *)URCU_TLS(urcu_bp_reader)))
         return;
     /* No memory for a note: nothing is reclaimed from here on, and this reader is safe. */
     rcu_close();
@@ -80,8 +85,7 @@ static bool barrier_all(void)
 
 static bool is_outside(struct reader *r)
 {
-    struct urcu_bp_reader *urcu = atomic_load_explicit(&r->urcu, memory_order_relaxed);
-    return (__atomic_load_n(&urcu->ctr, __ATOMIC_ACQUIRE) & URCU_BP_GP_CTR_NEST_MASK) == 0;
+    return (__atomic_load_n(r->nesting, __ATOMIC_ACQUIRE) & URCU_BP_GP_CTR_NEST_MASK) == 0;
 }
 
 /* Takes what has arrived. The readers are looked up after that, never before: one that noted itself
@@ -138,7 +142,9 @@ void rcu_poll(void)
     if (atomic_load_explicit(&closed, memory_order_relaxed) ||
         atomic_exchange_explicit(&polling, true, memory_order_acquire))
         return;
+    am_polling = true;
     poll_alone();
+    am_polling = false;
     atomic_store_explicit(&polling, false, memory_order_release);
 }
 
@@ -154,19 +160,25 @@ void rcu_close(void)
     atomic_store_explicit(&closed, true, memory_order_relaxed);
 }
 
+/* liburcu is left alone as long as no thread of ours was its reader: a program that uses urcu-bp itself
+ * tells it of forks, and twice would be a deadlock. */
 void rcu_before_fork(void)
 {
-    urcu_bp_before_fork();
+    urcu_forks = atomic_load_explicit(&readers, memory_order_relaxed) != NULL;
+    if (urcu_forks)
+        urcu_bp_before_fork();
 }
 
 void rcu_after_fork_parent(void)
 {
-    urcu_bp_after_fork_parent();
+    if (urcu_forks)
+        urcu_bp_after_fork_parent();
 }
 
 void rcu_after_fork_child(void)
 {
-    urcu_bp_after_fork_child();
-    if (atomic_exchange_explicit(&polling, false, memory_order_relaxed))
+    if (urcu_forks)
+        urcu_bp_after_fork_child();
+    if (!am_polling && atomic_exchange_explicit(&polling, false, memory_order_relaxed))
         batch = NULL; /* its poller vanished with the batch half reclaimed: it stays mapped */
 }

@@ -68,6 +68,11 @@ struct region *registry_region(const void *p)
     return leaf == NULL ? NULL : hak_rcu_dereference(slot_in(leaf, p));
 }
 
+bool registry_prepare(const void *p)
+{
+    return leaf_make(p) != NULL;
+}
+
 bool registry_publish(struct region *region)
 {
     struct registry_leaf *leaf = leaf_make(region->base);

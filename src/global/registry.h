@@ -21,7 +21,7 @@
  * live block pins its unit's word, its region and its leaf. Leaves are never unmapped. Regions are
  * published by rcu_assign_pointer and read by rcu_dereference; whoever looks at regions *without* a
  * live block in them must be in a read section (registry_walk), and regions are reused and unmapped
- * only after a grace period (global/reclaim.h).
+ * only after a grace period (global/rcu.h).
  */
 #ifndef HAK_REGISTRY_H
 #define HAK_REGISTRY_H
@@ -106,6 +106,8 @@ HAK_INLINE void registry_set_word(const void *unit, uintptr_t word)
 
 /* The region at an address that the caller pins by a live block, or looks at in a read section. */
 struct region *registry_region(const void *p);
+/* Makes sure that a region at p can be published. False: no memory for a leaf. */
+bool registry_prepare(const void *p);
 /* False: no memory for a leaf; nothing was published. */
 bool registry_publish(struct region *region);
 void registry_unpublish(const struct region *region);

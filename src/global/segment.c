@@ -179,6 +179,16 @@ static struct segment *descriptor_take(void)
     return node != NULL ? LF_CONTAINER(node, struct segment, spare) : descriptor_make();
 }
 
+/* For all to take, but those that are not in `free`. */
+static void open_units(struct segment *s, uint64_t free)
+{
+    for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
+        registry_set_word(segment_unit(s, unit), UNIT_FREE);
+    atomic_store_explicit(&s->free, free, memory_order_seq_cst);
+    if (free != 0)
+        hint_room(s);
+}
+
 /* Maps a segment of which the first `count` units are the caller's before anybody sees it. */
 static struct units take_from_new(unsigned count)
 {
@@ -189,11 +199,7 @@ static struct units take_from_new(unsigned count)
     if (base != NULL) {
         region_init(&s->region, REGION_SEGMENT, base, SEGMENT_SIZE);
         if (registry_publish(&s->region)) {
-            for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
-                registry_set_word(segment_unit(s, unit), UNIT_FREE);
-            atomic_store_explicit(&s->free, ~mask_of(0, count), memory_order_seq_cst);
-            if (count < UNITS_PER_SEGMENT)
-                hint_room(s);
+            open_units(s, ~mask_of(0, count));
             COUNT(segment);
             return (struct units){s, 0, count, true};
         }
@@ -206,8 +212,13 @@ static struct units take_from_new(unsigned count)
 static void segment_reclaim(struct retired *retired)
 {
     struct segment *s = LF_CONTAINER(retired, struct segment, retired);
-    os_unmap(s->region.base, SEGMENT_SIZE);
-    lf_stack_push(&spare, &s->spare);
+    if (os_unmap(s->region.base, SEGMENT_SIZE)) {
+        lf_stack_push(&spare, &s->spare);
+        return;
+    }
+    registry_publish(&s->region); /* refused: it stays; its leaf exists, so this can't fail */
+    open_units(s, ALL_UNITS);
+    atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed);
 }
 
 /* Takes all units of an empty segment, if it still is, and sends it to be unmapped. */
@@ -227,20 +238,6 @@ static void retire_if_empty(struct segment *s)
 
 /* ---- the search ---- */
 
-static struct units take_from_group(struct group *group, unsigned count, uint64_t allowed,
-                                    unsigned *looks)
-{
-    uint64_t room = atomic_load_explicit(&group->room, memory_order_acquire);
-    for (; room != 0 && *looks > 0; room &= room - 1, --*looks) {
-        unsigned i = (unsigned)__builtin_ctzll(room);
-        struct segment *s = atomic_load_explicit(&group->segment[i], memory_order_acquire);
-        struct units taken = take_from(s, count, allowed);
-        if (taken.units != 0)
-            return taken;
-    }
-    return (struct units){0};
-}
-
 static uint32_t group_count(void)
 {
     uint32_t made = atomic_load_explicit(&segments_made, memory_order_relaxed);
@@ -252,27 +249,58 @@ static struct group *group_at(uint32_t i)
     return atomic_load_explicit(&groups[i], memory_order_acquire);
 }
 
+static unsigned lowest(uint64_t bits)
+{
+    return (unsigned)__builtin_ctzll(bits);
+}
+
+static unsigned highest(uint64_t bits)
+{
+    return 63 - (unsigned)__builtin_clzll(bits);
+}
+
+static struct units take_from_group(struct group *group, unsigned count, uint64_t allowed,
+                                    unsigned (*pick)(uint64_t), unsigned *looks)
+{
+    struct units taken = {0};
+    uint64_t room = group != NULL ? atomic_load_explicit(&group->room, memory_order_acquire) : 0;
+    while (room != 0 && taken.units == 0 && *looks > 0) {
+        unsigned i = pick(room);
+        struct segment *s = atomic_load_explicit(&group->segment[i], memory_order_acquire);
+        room &= ~((uint64_t)1 << i);
+        taken = take_from(s, count, allowed);
+        --*looks;
+        if (taken.units == 0 && atomic_load_explicit(&s->free, memory_order_relaxed) == 0)
+            hint_full(s); /* the hint was late */
+    }
+    return taken;
+}
+
+/* From the lowest segment up, so that the highest empty; where those are too cut up for a run, from the
+ * newest down: that is where the last runs came from. */
 struct units segment_take(unsigned count, size_t alignment)
 {
+    struct units taken = {0};
     uint64_t allowed = aligned_starts(alignment);
     unsigned looks = RUN_SEARCH_MOST;
+    uint32_t groups_made = group_count();
     COUNT(unit);
-    for (uint32_t i = 0; i < group_count() && looks > 0; i++) {
-        struct group *group = group_at(i);
-        if (group == NULL)
-            continue;
-        struct units taken = take_from_group(group, count, allowed, &looks);
-        if (taken.units != 0)
-            return taken;
+    for (uint32_t i = 0; i < groups_made && looks > 0 && taken.units == 0; i++)
+        taken = take_from_group(group_at(i), count, allowed, lowest, &looks);
+    if (taken.units == 0 && looks == 0) {
+        looks = RUN_SEARCH_MOST;
+        for (uint32_t i = groups_made; i > 0 && looks > 0 && taken.units == 0; i--)
+            taken = take_from_group(group_at(i - 1), count, allowed, highest, &looks);
     }
-    return take_from_new(count);
+    return taken.units != 0 ? taken : take_from_new(count);
 }
 
 /* ---- purging ---- */
 
-/* The caller has these units. */
-static void purge_units(struct segment *s, uint64_t mask)
+/* The caller has these units. False: the system took none of them. */
+static bool purge_units(struct segment *s, uint64_t mask)
 {
+    bool any = false;
     while (mask != 0) {
         unsigned first = (unsigned)__builtin_ctzll(mask);
         uint64_t from_first = ~(mask >> first);
@@ -282,17 +310,20 @@ static void purge_units(struct segment *s, uint64_t mask)
         if (os_purge(segment_unit(s, first), count * UNIT_SIZE)) {
             atomic_fetch_and_explicit(&s->dirty, ~run, memory_order_relaxed);
             atomic_fetch_sub_explicit(&dirty_units, count, memory_order_relaxed);
+            any = true;
+        } else {
+            atomic_fetch_add_explicit(&refused_units, count, memory_order_relaxed);
         }
         mask &= ~run;
     }
+    return any;
 }
 
 static void put_back(struct segment *s, uint64_t mask)
 {
     COUNT(cas);
     uint64_t before = atomic_fetch_or_explicit(&s->free, mask, memory_order_seq_cst);
-    if (before == 0)
-        hint_room(s);
+    hint_room(s); /* always: who returned the first unit may have been stopped before saying so */
     if ((before | mask) != ALL_UNITS)
         return;
     if (atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed) >= EMPTY_KEPT)
@@ -313,9 +344,9 @@ static bool purge_segment(struct segment *s)
             atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
         if (before == mask)
             hint_full(s);
-        purge_units(s, mask);
+        bool any = purge_units(s, mask);
         put_back(s, mask);
-        return true;
+        return any;
     }
 }
 
@@ -324,7 +355,7 @@ static bool purge_group(struct group *group, long keep)
     bool any = false;
     uint64_t room = atomic_load_explicit(&group->room, memory_order_acquire);
     while (room != 0 && segment_dirty_units() > keep) {
-        unsigned i = 63 - (unsigned)__builtin_clzll(room);
+        unsigned i = highest(room);
         room &= ~((uint64_t)1 << i);
         any |= purge_segment(atomic_load_explicit(&group->segment[i], memory_order_acquire));
     }
@@ -357,12 +388,10 @@ void segment_set_purge_limit(long units)
 static void purge_beyond(long limit)
 {
     long refused = atomic_load_explicit(&refused_units, memory_order_relaxed);
-    long keep = limit - limit / 4;
     if (segment_dirty_units() - refused <= limit)
         return;
-    segment_purge(keep);
-    long left = segment_dirty_units() - keep;
-    atomic_store_explicit(&refused_units, left > 0 ? left : 0, memory_order_relaxed);
+    atomic_store_explicit(&refused_units, 0, memory_order_relaxed);
+    segment_purge(limit - limit / 4);
 }
 
 void segment_return(struct segment *s, unsigned first, unsigned count)

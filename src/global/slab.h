@@ -7,7 +7,7 @@
  *     FREE -> token of a heap -> UNOWNED (no block left) -> token of any heap -> SHARED (some left)
  *
  * A token is the address of the bin, in the owner's heap, that the slab's blocks are freed to. It is
- * taken by CAS from UNOWNED or SHARED (acquire; remote/owner.h), and given up by the owner alone, by an
+ * taken by CAS from UNOWNED or SHARED (acquire; remote/owned.h), and given up by the owner alone, by an
  * exchange (release). "Owner only" fields are handed over by that pair, and by nothing else.
  * The name of a function whose caller must be the owner ends in _owner.
  *
@@ -47,7 +47,7 @@ struct slab {
     _Atomic(uint32_t) used;   /* atomic, relaxed; owner writes: blocks that are out */
     _Atomic(uint32_t) carved; /* atomic, relaxed; owner writes: blocks ever made */
     uint32_t capacity;        /* owner only */
-    TAILQ_ENTRY(slab) entry;  /* owner only: in the owner's list (remote/owner.h) */
+    TAILQ_ENTRY(slab) entry;  /* owner only: in the owner's list (remote/owned.h) */
 };
 
 static_assert(sizeof(struct slab) == 2 * HAK_CACHE_LINE, "two lines: shared, and the owner's");

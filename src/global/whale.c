@@ -23,7 +23,7 @@ struct whale {
     struct region region; /* constant while published; `size` is the holder's */
     struct retired retired;
     lf_node spare;
-    uint64_t freed_at; /* milliseconds; by who has it */
+    _Atomic(uint64_t) freed_at; /* atomic, relaxed: milliseconds; written by who has it */
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
@@ -80,7 +80,9 @@ static void unpublish(struct whale *w)
 static void whale_unmap(struct whale *w)
 {
     unpublish(w);
-    os_unmap(w->region.base, region_size(&w->region));
+    if (!os_unmap(w->region.base, region_size(&w->region)))
+        os_purge(w->region.base,
+                 region_size(&w->region)); /* its addresses are lost, its memory is not */
     rcu_retire(&w->retired, descriptor_reclaim);
 }
 
@@ -120,10 +122,17 @@ static bool cache_put(struct whale *w)
     return false;
 }
 
-static bool fits(const struct whale *w, size_t bytes, size_t alignment)
+/* Asked before it is taken, when it may be another by the time of the answer, and again after. */
+static bool fits(const struct whale *w, size_t bytes)
 {
-    return region_size(&w->region) >= bytes && region_size(&w->region) <= bytes + bytes / 4 &&
-           ((uintptr_t)w->region.base & (alignment - 1)) == 0;
+    size_t size = region_size(&w->region);
+    return size >= bytes && size <= bytes + bytes / 4;
+}
+
+static void put_back(unsigned i, struct whale *w)
+{
+    if (!slot_fill(i, w) && !cache_put(w))
+        whale_unmap(w);
 }
 
 static struct whale *cache_take(size_t bytes, size_t alignment)
@@ -132,14 +141,18 @@ static struct whale *cache_take(size_t bytes, size_t alignment)
         return NULL;
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
         struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
-        if (w == NULL || !slot_take(i, w))
+        if (w == NULL || !fits(w, bytes) || !slot_take(i, w))
             continue;
-        if (fits(w, bytes, alignment))
+        if (fits(w, bytes) && ((uintptr_t)w->region.base & (alignment - 1)) == 0)
             return w;
-        if (!slot_fill(i, w) && !cache_put(w))
-            whale_unmap(w);
+        put_back(i, w);
     }
     return NULL;
+}
+
+static uint64_t freed_at(struct whale *w)
+{
+    return atomic_load_explicit(&w->freed_at, memory_order_relaxed);
 }
 
 static bool cache_drop(uint64_t older_than)
@@ -149,14 +162,14 @@ static bool cache_drop(uint64_t older_than)
         return false;
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
         struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
-        if (w == NULL || !slot_take(i, w))
+        if (w == NULL || freed_at(w) > older_than || !slot_take(i, w))
             continue;
-        if (w->freed_at <= older_than) {
-            whale_unmap(w);
-            any = true;
-        } else if (!slot_fill(i, w) && !cache_put(w)) {
-            whale_unmap(w);
+        if (freed_at(w) > older_than) {
+            put_back(i, w);
+            continue;
         }
+        whale_unmap(w);
+        any = true;
     }
     return any;
 }
@@ -211,7 +224,7 @@ void whale_free(void *p)
 {
     struct whale *w = whale_of(p);
     cache_decay();
-    w->freed_at = os_milliseconds();
+    atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
     if (!cache_put(w))
         whale_unmap(w);
@@ -222,26 +235,27 @@ size_t whale_bytes(const void *p)
     return region_size(&whale_of(p)->region);
 }
 
-/* Into a place of its own, aligned: another descriptor, since walkers may be at the old one. */
+/* Into a place of its own, aligned, under another descriptor, since walkers may be at the old one. The new
+ * place is published once the pages are there: until then the kernel may have given it to others. */
 static void *whale_move(struct whale *w, size_t size)
 {
     struct whale *moved = descriptor_take();
     if (moved == NULL)
         return NULL;
-    char *to = os_reserve_aligned(size, WHALE_ALIGNMENT);
-    if (to != NULL && publish(moved, to, size)) {
-        char *from = w->region.base;
+    char *from = w->region.base;
+    char *to = os_map_aligned(size, WHALE_ALIGNMENT);
+    if (to != NULL && registry_prepare(to)) {
         unpublish(w);
         if (os_move(from, region_size(&w->region), to, size)) {
+            publish(moved, to, size);
             rcu_retire(&w->retired, descriptor_reclaim);
             return to;
         }
-        publish(w, from, region_size(&w->region)); /* its leaf exists: it can't fail */
-        unpublish(moved);
-    }
-    if (to != NULL)
+        publish(w, from, region_size(&w->region));
+    } else if (to != NULL) {
         os_unmap(to, size);
-    rcu_retire(&moved->retired, descriptor_reclaim);
+    }
+    lf_stack_push(&spare, &moved->spare);
     return NULL;
 }
 

@@ -94,7 +94,7 @@ static void settle(struct owned *o, struct slab *s)
 /* The claim as such. The class may have changed until the CAS succeeds, but not after it. */
 static bool claim_owner(struct owned *o, struct slab *s)
 {
-    uintptr_t seen = atomic_load_explicit(&s->owner, memory_order_relaxed);
+    uintptr_t seen = atomic_load_explicit(&s->owner, memory_order_seq_cst);
     uintptr_t token = owned_token(o, slab_class(s));
     if (seen != SLAB_UNOWNED && seen != SLAB_SHARED)
         return false;
@@ -143,27 +143,29 @@ static void give_up(struct owned *o, struct slab *s)
         claim_and_settle(o, s);
 }
 
-static bool is_over(const struct owned *o)
+/* The next to be given up, out of its list: a full slab while there are too many slabs, else the oldest
+ * partial one but the newest. NULL: none of the class. */
+static struct slab *unlist_oldest(struct owned *o, unsigned class_no)
 {
-    return o->count > OWNED_MOST || o->idle_bytes > OWNED_IDLE_MOST;
+    struct slab *s = TAILQ_FIRST(&o->full[class_no]);
+    if (s != NULL && o->count > OWNED_MOST) {
+        unlist_full(o, s);
+        return s;
+    }
+    s = TAILQ_LAST(&o->partial[class_no], slab_list);
+    if (s == TAILQ_FIRST(&o->partial[class_no]))
+        return NULL;
+    unlist_partial(o, s);
+    return s;
 }
 
-/* Gives up slabs of a class, full ones first, the oldest first, until the heap is within its bounds or has
- * none of the class left but the newest partial one. The caller's slab is in no list. */
+/* Gives up slabs of a class until the heap is within its bounds. The caller's slab is in no list. */
 static void keep_bounds(struct owned *o, unsigned class_no)
 {
-    struct slab_list *full = &o->full[class_no];
-    struct slab_list *partial = &o->partial[class_no];
-    while (is_over(o)) {
-        struct slab *s = TAILQ_FIRST(full);
-        if (s != NULL)
-            unlist_full(o, s);
-        else if ((s = TAILQ_LAST(partial, slab_list)) != TAILQ_FIRST(partial))
-            unlist_partial(o, s);
-        else
-            return;
+    struct slab *s;
+    while ((o->count > OWNED_MOST || o->idle_bytes > OWNED_IDLE_MOST) &&
+           (s = unlist_oldest(o, class_no)) != NULL)
         give_up(o, s);
-    }
 }
 
 bool owned_claim(struct owned *o, struct slab *s)
@@ -176,19 +178,25 @@ bool owned_claim(struct owned *o, struct slab *s)
     return true;
 }
 
+static void disown_class(struct owned *o, unsigned class_no)
+{
+    struct slab *s;
+    while ((s = TAILQ_FIRST(&o->partial[class_no])) != NULL) {
+        unlist_partial(o, s);
+        give_up(o, s);
+    }
+    while ((s = TAILQ_FIRST(&o->full[class_no])) != NULL) {
+        unlist_full(o, s);
+        give_up(o, s);
+    }
+}
+
+/* A slab that is claimed back by the second look may turn up in a list that was emptied: until none is. */
 void owned_disown_all(struct owned *o)
 {
-    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
-        struct slab *s;
-        while ((s = TAILQ_FIRST(&o->partial[i])) != NULL) {
-            unlist_partial(o, s);
-            give_up(o, s);
-        }
-        while ((s = TAILQ_FIRST(&o->full[i])) != NULL) {
-            unlist_full(o, s);
-            give_up(o, s);
-        }
-    }
+    while (o->count != 0)
+        for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+            disown_class(o, i);
 }
 
 /* ---- blocks out, blocks back ---- */
@@ -236,7 +244,7 @@ void remote_push_ownerless(struct slab *s, struct chain chain)
     lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain.last);
     lf_full_barrier_after_rmw();
     if (atomic_compare_exchange_strong_explicit(&s->owner, &unowned, SLAB_SHARED,
-                                                memory_order_acq_rel, memory_order_relaxed))
+                                                memory_order_seq_cst, memory_order_relaxed))
         shared_push(s);
 }
 
