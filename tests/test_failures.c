@@ -21,6 +21,10 @@
 static _Atomic(long) calls_left = -1;
 static _Atomic(long) failures;
 
+static volatile bool
+    steal_target; /* volatile: libc's functions are declared to call nothing here */
+static volatile char *stolen;
+
 static bool refuse(void)
 {
     long left = atomic_load(&calls_left);
@@ -50,6 +54,14 @@ void *mremap(void *at, size_t old, size_t new, int flags, ...)
     va_end(arguments);
     if (refuse())
         return MAP_FAILED;
+    if (steal_target && (flags & MREMAP_FIXED) != 0) {
+        /* As the kernel may: it unmaps the target, another thread maps it, and then memory is out. */
+        stolen = (void *)syscall(SYS_mmap, to, 4096, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        *stolen = 77;
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
     return (void *)syscall(SYS_mremap, at, old, new, flags, to);
 }
 
@@ -145,6 +157,28 @@ static void test_realloc_fails_and_keeps(void **state)
     }
 }
 
+static void test_a_failed_move_leaves_the_target_alone(void **state)
+{
+    (void)state;
+    size_t n = 8 << 20;
+    char *p = malloc(n);
+    memset(p, 0x66, n);
+    void *fence =
+        mmap(p + n, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    steal_target = true;
+    char *q = realloc(p, 64 << 20); /* copies instead */
+    steal_target = false;
+    assert_non_null(q);
+    assert_non_null(stolen);
+    assert_int_equal(*stolen, 77);
+    assert_int_equal(q[0], 0x66);
+    assert_int_equal(q[n - 1], 0x66);
+    free(q);
+    munmap((void *)stolen, 4096);
+    if (fence != MAP_FAILED)
+        munmap(fence, 4096);
+}
+
 static void *in_thread(void *argument)
 {
     (void)argument;
@@ -215,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_any_mmap_fails),
         cmocka_unit_test(test_nothing_is_lost),
         cmocka_unit_test(test_realloc_fails_and_keeps),
+        cmocka_unit_test(test_a_failed_move_leaves_the_target_alone),
         cmocka_unit_test(test_threads_without_memory),
         cmocka_unit_test(test_address_space_limit),
     };

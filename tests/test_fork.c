@@ -9,6 +9,7 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -121,6 +122,100 @@ static void test_fork_with_busy_threads(void **state)
     with_busy_threads(fork_many);
 }
 
+/* A handler forks, while what it interrupts works with a borrowed heap, its thread's destructors having run.
+ * In the child the handler allocates, and then the interrupted goes on: were the heap taken over in between,
+ * it would have two owners, and threads would be given the same blocks. */
+#define OTHERS 300000
+static pthread_key_t late_key;
+static char
+    *others[OTHERS]; /* blocks of a thread that lives on: freeing them takes long slow paths */
+static volatile bool late_started, late_over, is_child;
+static _Atomic(int) bad_children;
+
+static void fork_in_handler(int number)
+{
+    (void)number;
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        is_child = true;
+        alarm(20);
+        free(malloc(64));
+    } else if (waitpid(pid, &status, 0) != pid || status != 0) {
+        atomic_fetch_add(&bad_children, 1);
+    }
+}
+
+static void *check_own_blocks(void *mark)
+{
+    enum { COUNT = 500 };
+    static __thread unsigned char *p[COUNT];
+    unsigned random = (unsigned)(uintptr_t)mark;
+    for (int i = 0; i < 200000; i++) {
+        random = random * 1103515245u + 12345u;
+        unsigned char **at = &p[random / 256 % COUNT];
+        if (*at != NULL && ((*at)[8] != (uintptr_t)mark || (*at)[63] != (uintptr_t)mark))
+            _exit(9);
+        free(*at);
+        *at = memset(malloc(64), (int)(uintptr_t)mark, 64);
+    }
+    return NULL;
+}
+
+static void check_child(void)
+{
+    pthread_t thread[4];
+    for (int i = 0; i < 50; i++)
+        free(malloc(64));
+    for (uintptr_t i = 0; i < 4; i++)
+        if (pthread_create(&thread[i], NULL, check_own_blocks, (void *)(i + 1)) != 0)
+            _exit(5);
+    for (int i = 0; i < 4; i++)
+        pthread_join(thread[i], NULL);
+    _exit(0);
+}
+
+static void late(void *unused)
+{
+    (void)unused;
+    late_started = true;
+    for (int i = 0; !late_over; i++) {
+        if (i < OTHERS)
+            free(others[i]);
+        free(malloc(64));
+        if (is_child)
+            check_child();
+    }
+}
+
+static void *die_slowly(void *argument)
+{
+    free(malloc(1)); /* hakmem's key first: its destructor runs before ours */
+    pthread_setspecific(late_key, &late_key);
+    return argument;
+}
+
+static void test_fork_in_signal_handlers(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
+    assert_int_equal(pthread_key_create(&late_key, late), 0);
+    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+    for (int i = 0; i < OTHERS; i++)
+        others[i] = malloc(64);
+    assert_int_equal(pthread_create(&thread, NULL, die_slowly, NULL), 0);
+    while (!late_started)
+        usleep(100);
+    for (int i = 0; i < 20; i++) {
+        pthread_kill(thread, SIGUSR1);
+        usleep(1000);
+    }
+    late_over = true;
+    pthread_join(thread, NULL);
+    assert_int_equal(bad_children, 0);
+}
+
 static char *const true_argv[] = {"true", NULL};
 
 static __attribute__((noinline)) pid_t vfork_true(void)
@@ -194,6 +289,7 @@ int main(int argc, char **argv)
     if (argc > 1)
         forks = atoi(argv[1]);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fork_in_signal_handlers), /* first: no heap is parked yet */
         cmocka_unit_test(test_fork_with_busy_threads),
         cmocka_unit_test(test_vfork_spawn_exec),
         cmocka_unit_test(test_memory_of_vanished_threads),

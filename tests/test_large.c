@@ -2,6 +2,7 @@
  * test_large.c: runs and whales: reuse, the bounded cache, growth by page tables, the registry entry.
  */
 #include "testing.h"
+#include "rss.h"
 
 #include "global/os.h"
 #include "global/registry.h"
@@ -119,6 +120,49 @@ static void test_whales_grow_where_they_are_or_move(void **state)
     whale_drop_cache();
 }
 
+/* Unmapped addresses are used again: each new one costs the registry a page. */
+static void test_addresses_do_not_march(void **state)
+{
+    (void)state;
+    bool zeroed;
+    whale_set_cache_limit(0);
+    for (int i = 0; i < 100; i++)
+        whale_free(whale_alloc(MIB(64), 16, &zeroed));
+    long before = rss_kib();
+    for (int i = 0; i < 20000; i++)
+        whale_free(whale_alloc(MIB(64), 16, &zeroed));
+    assert_true(rss_kib() < before + 2048);
+    whale_set_cache_limit(MIB(32));
+}
+
+static void count_segments(struct region *region, void *context)
+{
+    *(long *)context += region->kind == REGION_SEGMENT;
+}
+
+/* Where the low segments have room, but none in a row, runs go on from where the last ones were. */
+static void test_runs_beyond_cut_up_segments(void **state)
+{
+    (void)state;
+    enum { CUT = 100 * 64, RUNS = 1000 };
+    static char *cut[CUT], *run[RUNS];
+    bool zeroed;
+    long before = 0, after = 0;
+    for (int i = 0; i < CUT; i++)
+        cut[i] = run_alloc(KIB(64), 16, &zeroed);
+    for (int i = 0; i < CUT; i += 2)
+        run_free(cut[i]);
+    registry_walk(count_segments, &before);
+    for (int i = 0; i < RUNS; i++)
+        run[i] = run_alloc(KIB(128), 16, &zeroed);
+    registry_walk(count_segments, &after);
+    assert_true(after - before <= RUNS * 2 / 64 + 2);
+    for (int i = 0; i < RUNS; i++)
+        run_free(run[i]);
+    for (int i = 1; i < CUT; i += 2)
+        run_free(cut[i]);
+}
+
 static void test_aligned_whales(void **state)
 {
     (void)state;
@@ -140,6 +184,8 @@ int main(void)
         cmocka_unit_test(test_whales_are_registered),
         cmocka_unit_test(test_the_cache_is_bounded),
         cmocka_unit_test(test_whales_grow_where_they_are_or_move),
+        cmocka_unit_test(test_addresses_do_not_march),
+        cmocka_unit_test(test_runs_beyond_cut_up_segments),
         cmocka_unit_test(test_aligned_whales),
     };
     return RUN_TESTS(tests);

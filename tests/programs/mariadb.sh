@@ -3,10 +3,10 @@
 . "$(dirname "$0")/common.sh"
 need mariadbd mariadb mariadb-slap mariadb-install-db
 me=$(id -un)
-hak mariadb-install-db --no-defaults --user="$me" --datadir="$work/data" --auth-root-authentication-method=normal \
+hak mariadb-install-db --no-defaults --user="$me" --datadir="$work/data" --force --auth-root-authentication-method=normal \
     >install.log 2>&1 || fail "$(tail -3 install.log)"
 port=$(free_port)
-serve mariadbd --no-defaults --user="$me" --datadir="$work/data" --socket="$work/s" --bind-address=127.0.0.1 \
+serve mariadbd --no-defaults --user="$me" --datadir="$work/data" --socket="$work/s" --skip-name-resolve --bind-address=127.0.0.1 \
     --port="$port" --pid-file="$work/pid" --innodb-buffer-pool-size=32M
 sql() { mariadb --no-defaults -uroot -h 127.0.0.1 -P "$port" -N -e "$1"; }
 wait_for sql 'select 1'
