@@ -93,10 +93,10 @@ static void test_a_partly_free_slab_is_shared_and_found(void **state)
     owned_push_remote(&a, s, pop(&blocks));
     owned_disown_all(&a);
     assert_int_equal(owner_of(s), SLAB_SHARED);
-    assert_true(s->linked);
+    assert_true(s->linked[0]);
     assert_ptr_equal(owned_find(&b, CLASS), s);
     assert_true(owned_has(&b, s));
-    assert_false(s->linked);
+    assert_false(s->linked[0]);
     free_rest(&b, s, blocks);
     assert_int_equal(owner_of(s), SLAB_FREE);
 }
@@ -114,7 +114,7 @@ static void test_a_shared_slab_is_linked_once(void **state)
         owned_push_remote(&b, s, pop(&blocks));
         owned_disown_all(&b);
         assert_int_equal(owner_of(s), SLAB_SHARED);
-        assert_true(s->linked);
+        assert_true(s->linked[0]);
     }
     assert_ptr_equal(shared_pop(CLASS), s);
     assert_null(shared_pop(CLASS));
@@ -146,6 +146,27 @@ static void test_a_linked_slab_may_change_its_class(void **state)
     assert_int_equal(registry_word(s->base), owned_token(&b, 0));
     owned_put(&b, s, chain);
     assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* And when the new class's slab is shared, it is found under its new class, though linked under the old. */
+static void test_a_linked_slab_is_found_under_its_new_class(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, &blocks);
+    owned_push_remote(&a, s, pop(&blocks));
+    owned_disown_all(&a);
+    assert_true(owned_claim(&b, s));
+    free_rest(&b, s, blocks);
+    assert_ptr_equal(owned_find(&b, 0), s);
+    struct chain chain = owned_take(&b, s);
+    owned_disown_all(&b);
+    assert_int_equal(owner_of(s), SLAB_SHARED);
+    assert_ptr_equal(owned_find(&a, 0), s);
+    owned_put(&a, s, chain);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+    while (shared_pop(CLASS) != NULL)
+        continue;
 }
 
 /* A push that comes between giving up and the second look is not left behind. Here the push comes first,
@@ -286,6 +307,7 @@ int main(void)
         TEST(test_a_partly_free_slab_is_shared_and_found),
         TEST(test_a_shared_slab_is_linked_once),
         TEST(test_a_linked_slab_may_change_its_class),
+        TEST(test_a_linked_slab_is_found_under_its_new_class),
         TEST(test_giving_up_takes_over_what_was_pushed),
         TEST(test_a_push_claims_what_nobody_owns),
         TEST(test_a_push_without_a_heap_is_found),

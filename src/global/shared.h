@@ -2,12 +2,14 @@
  * shared.h: the slabs that have blocks left and no owner, a stack a class.
  *
  * SYNCHRONIZATION. Descriptors are pushed and popped singly (pop_mpmc), so the stacks are ABA-safe and
- * the nodes type-stable. A descriptor is in one stack at most: whoever turns `linked` from false to
- * true pushes it, whoever pops it turns it back *before* trying to claim the slab. So:
+ * the nodes type-stable. A descriptor is in one stack at most by each of its two links: whoever turns
+ * `linked` from false to true pushes it, whoever pops it turns it back *before* trying to claim the slab. So:
  *
  * - a slab may be claimed, used up, emptied, even be of another class by now, while its descriptor is
  *   linked: who pops it finds its claim refused, or claims a slab of another class and must look;
- * - a slab that is shared again while linked is not pushed again, and is found all the same.
+ * - a slab that is shared again while linked under its class is not pushed again, and is found all the same;
+ * - one that is of another class by now is pushed by its second link. Where that is taken too, only a free
+ *   into it finds it.
  *
  * A thread that is stopped between the pop and the clearing keeps that one slab from being found
  * through the stack; frees into it still claim it.

@@ -30,12 +30,16 @@ enum slab_state {
     SLAB_STATES
 };
 
+/* A descriptor may be in as many shared stacks (global/shared.h). */
+#define SLAB_LINKS 2
+
 struct slab {
     /* Shared by all threads. */
     lf_stack remote; /* blocks freed by threads that don't own it: push_chain and pop_all */
-    _Atomic(uintptr_t) owner;  /* atomic: a slab_state or a token */
-    lf_node link;              /* of the shared stack of a class: by whoever set `linked` */
-    _Atomic(bool) linked;      /* atomic: the descriptor is in a shared stack */
+    _Atomic(uintptr_t) owner;                  /* atomic: a slab_state or a token */
+    lf_node link[SLAB_LINKS];                  /* in shared stacks: by whoever set `linked` */
+    _Atomic(bool) linked[SLAB_LINKS];          /* atomic: the descriptor is in a shared stack */
+    _Atomic(uint8_t) linked_class[SLAB_LINKS]; /* atomic, relaxed: of which class */
     _Atomic(uint8_t) class_no; /* atomic: written by the owner, read by claimers and walkers */
     uint16_t unit;             /* constant: which unit of its segment */
 
