@@ -2,7 +2,7 @@
  * test_fork.c: fork from a process with busy threads, a thousand times; the child allocates at once, in
  * every tier, starts threads, and forks again. vfork, posix_spawn and exec.
  *
- *     test_fork [FORKS]      1,000 if not given
+ *     test_fork [FORKS [no-signals]]      1,000 forks if not given; without the test whose handlers fork
  */
 #include "testing.h"
 #include "rss.h"
@@ -25,6 +25,7 @@ static const size_t sizes[] = {16, 100, 1000, 3000, 30000, 60000, 900000, 300000
 static _Atomic(bool) over;
 static _Atomic(char *) shared[64];
 static int forks = 1000;
+static bool with_signals;
 
 static void touch_every_tier(void)
 {
@@ -200,6 +201,8 @@ static void test_fork_in_signal_handlers(void **state)
     (void)state;
     pthread_t thread;
     struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
+    if (!with_signals)
+        skip();
     assert_int_equal(pthread_key_create(&late_key, late), 0);
     assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
     for (int i = 0; i < OTHERS; i++)
@@ -288,6 +291,7 @@ int main(int argc, char **argv)
 {
     if (argc > 1)
         forks = atoi(argv[1]);
+    with_signals = argc < 3 || strcmp(argv[2], "no-signals") != 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fork_in_signal_handlers), /* first: no heap is parked yet */
         cmocka_unit_test(test_fork_with_busy_threads),
