@@ -344,7 +344,8 @@ static bool purge_segment(struct segment *s)
             atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
         if (before == mask)
             hint_full(s);
-        bool any = purge_units(s, mask);
+        /* Another may have purged them since the look at `dirty`: counted once, not twice. */
+        bool any = purge_units(s, mask & atomic_load_explicit(&s->dirty, memory_order_relaxed));
         put_back(s, mask);
         return any;
     }

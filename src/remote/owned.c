@@ -283,7 +283,7 @@ static struct slab *find_shared(struct owned *o, unsigned class_no)
 {
     struct slab *s;
     while ((s = shared_pop(class_no)) != NULL) {
-        if (claim_and_settle(o, s) && !TAILQ_EMPTY(&o->partial[class_no]))
+        if (owned_claim(o, s) && !TAILQ_EMPTY(&o->partial[class_no]))
             return TAILQ_FIRST(&o->partial[class_no]);
     }
     return NULL;
