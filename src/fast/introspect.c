@@ -21,12 +21,7 @@ int hak_malloc_trim(size_t pad)
 {
     struct heap *entered = heap_enter();
     struct heap *work = heap_open(entered);
-    if (work != NULL)
-        heap_dissolve(work);
-    bool any = heap_dissolve_parked();
-    any |= whale_drop_cache();
-    any |= segment_purge((long)min_size(pad / UNIT_SIZE, LONG_MAX));
-    rcu_poll();
+    bool any = give_back_all(work, (long)min_size(pad / UNIT_SIZE, LONG_MAX));
     heap_close(entered, work);
     return any;
 }

@@ -16,13 +16,13 @@
 
 /* ---- malloc ---- */
 
-bool give_back_all(struct heap *work)
+bool give_back_all(struct heap *work, long keep)
 {
     if (work != NULL)
         heap_dissolve(work);
     bool any = heap_dissolve_parked();
     any |= whale_drop_cache();
-    any |= segment_purge(0);
+    any |= segment_purge(keep);
     rcu_poll();
     return any;
 }
@@ -54,7 +54,7 @@ static void *small_alloc(struct heap *h, unsigned class_no)
     struct bin *bin = &h->bin[class_no];
     outbuf_tick(&h->out, &h->owned);
     if (bin->head == NULL && !refill(h, class_no)) {
-        give_back_all(h);
+        give_back_all(h, 0);
         if (!refill(h, class_no))
             return NULL;
     }
@@ -75,7 +75,7 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroe
         return NULL;
     outbuf_tick(&h->out, &h->owned);
     void *p = map_large(size, alignment, zeroed);
-    if (p == NULL && give_back_all(h))
+    if (p == NULL && give_back_all(h, 0))
         p = map_large(size, alignment, zeroed);
     return p;
 }
@@ -92,7 +92,7 @@ static void *done(struct heap *entered, struct heap *work, void *p)
 static struct heap *open_to_allocate(struct heap *entered)
 {
     struct heap *h = heap_open(entered);
-    if (HAK_LIKELY(h != NULL) || !give_back_all(NULL))
+    if (HAK_LIKELY(h != NULL) || !give_back_all(NULL, 0))
         return h;
     variant_slow_leave();
     return heap_open(entered);
