@@ -20,8 +20,8 @@
 #define BIN_MOST     4096
 #define PARKED_BYTES MIB(16) /* free blocks in all parked heaps together */
 
-const struct heap heap_sentinels[HEAP_SENTINELS];
-VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)&heap_sentinels[HEAP_START];
+VARIANT_HEAP_STORAGE struct heap *heap_current =
+    (struct heap *)(void *)(front.nothing + HEAP_START * HEAP_SENTINEL_STEP);
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
 
 static lf_stack parked;
@@ -215,7 +215,7 @@ bool heap_dissolve_parked(void)
 
 static bool is_sentinel(const struct heap *h)
 {
-    return (uintptr_t)h - (uintptr_t)heap_sentinels < sizeof heap_sentinels;
+    return (uintptr_t)h - (uintptr_t)front.nothing < sizeof front.nothing;
 }
 
 /* A handler may have attached a heap between this thread's look at heap_current and its own attaching. */

@@ -49,15 +49,18 @@ struct heap {
 
 static_assert(offsetof(struct heap, bin) == 0, "a token minus the heap is an offset of a bin");
 
-/* HEAP_INSIDE is the first: its address takes no addition. */
 enum heap_sentinel { HEAP_INSIDE, HEAP_START, HEAP_GONE, HEAP_SENTINELS };
 
-extern const struct heap heap_sentinels[HEAP_SENTINELS];
+/* All three are zeroes, so they may overlap. */
+#define HEAP_SENTINEL_STEP HAK_CACHE_LINE
+static_assert(sizeof(struct heap) + HEAP_SENTINELS * HEAP_SENTINEL_STEP <= FRONT_NOTHING,
+              "sentinels read zeroes only");
+
 extern VARIANT_HEAP_STORAGE struct heap *heap_current VARIANT_HEAP_MODEL;
 
 HAK_INLINE struct heap *heap_sentinel(enum heap_sentinel which)
 {
-    return (struct heap *)&heap_sentinels[which];
+    return (struct heap *)(void *)(front_base()->nothing + which * HEAP_SENTINEL_STEP);
 }
 
 /* From here to heap_leave, a signal handler finds HEAP_INSIDE. The fences are for the compiler: a
@@ -83,12 +86,6 @@ HAK_INLINE struct bin *heap_bin_at(struct heap *h, size_t offset)
     return (struct bin *)((char *)h + offset);
 }
 
-/* n <= SIZE_SLAB_MAX */
-HAK_INLINE struct bin *heap_bin_for(struct heap *h, size_t n)
-{
-    return heap_bin_at(h, size_to_bin_offset(n));
-}
-
 /* "Mine?" and "which bin?" in one subtraction: a registry word of a slab that h owns is its bin. */
 HAK_INLINE bool heap_is_own_bin(const struct heap *h, uintptr_t word)
 {
@@ -103,12 +100,11 @@ HAK_INLINE void bin_push(struct bin *bin, struct block *b)
     bin->room--;
 }
 
-HAK_INLINE struct block *bin_pop(struct bin *bin)
+/* b is the head. */
+HAK_INLINE void bin_pop(struct bin *bin, struct block *b)
 {
-    struct block *b = bin->head;
     bin->head = b->next;
     bin->room++;
-    return b;
 }
 
 /* For the slow paths: the heap to work with, given the one that heap_enter returned; NULL if it was a

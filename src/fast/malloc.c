@@ -16,35 +16,43 @@
 
 #include <hakmem.h>
 
-/* A block of a slab that no heap owns is kept, if the bin has room; a sentinel's has none. */
-HAK_INLINE void free_not_own(struct heap *h, void *p, uintptr_t word)
+HAK_INLINE void *take(struct heap *h, struct bin *bin, size_t size)
 {
-    if (HAK_UNLIKELY(!unit_is_unowned(word) || !owned_enough(&h->owned))) {
-        free_elsewhere(h, p, word);
-        return;
-    }
-    struct bin *bin = heap_bin_at(h, word - UNIT_UNOWNED);
-    bin_push(bin, p);
-    if (HAK_UNLIKELY(bin->room < 0)) {
-        free_overflow(h, bin);
-        return;
-    }
+    struct block *b = bin->head;
+    if (HAK_UNLIKELY(b == NULL))
+        return malloc_slow(size, h);
+    bin_pop(bin, b);
     heap_leave(h);
+    return b;
+}
+
+HAK_INLINE void give(struct heap *h, struct bin *bin, void *p)
+{
+    bin_push(bin, p);
+    if (HAK_UNLIKELY(bin->room < 0))
+        free_overflow(h, bin);
+    else
+        heap_leave(h);
 }
 
 void *hak_malloc(size_t size)
 {
     COUNT(malloc);
     struct heap *h = heap_enter();
-    if (HAK_LIKELY(size <= SIZE_SLAB_MAX)) {
-        struct bin *bin = heap_bin_for(h, size);
-        if (HAK_LIKELY(bin->head != NULL)) {
-            struct block *b = bin_pop(bin);
-            heap_leave(h);
-            return b;
-        }
-    }
-    return malloc_slow(h, size);
+    if (HAK_LIKELY(size <= SIZE_TINY_MAX))
+        return take(h, heap_bin_at(h, size_to_tiny_bin_offset(size)), size);
+    if (HAK_LIKELY(size <= SIZE_SLAB_MAX))
+        return take(h, heap_bin_at(h, size_to_l2_bin_offset(size)), size);
+    return malloc_slow(size, h);
+}
+
+/* Blocks of slabs that no heap owns are kept, if the heap owns enough; a sentinel never does. */
+static HAK_NOINLINE void free_not_own(void *p, struct heap *h, uintptr_t word)
+{
+    if (unit_is_unowned(word) && owned_enough(&h->owned))
+        give(h, heap_bin_at(h, word - UNIT_UNOWNED), p);
+    else
+        free_elsewhere(p, h, word);
 }
 
 void hak_free(void *p)
@@ -52,17 +60,10 @@ void hak_free(void *p)
     COUNT(free);
     struct heap *h = heap_enter();
     uintptr_t word = registry_word(p);
-    if (HAK_UNLIKELY(!heap_is_own_bin(h, word))) {
-        free_not_own(h, p, word);
-        return;
-    }
-    struct bin *bin = (struct bin *)word;
-    bin_push(bin, p);
-    if (HAK_UNLIKELY(bin->room < 0)) {
-        free_overflow(h, bin);
-        return;
-    }
-    heap_leave(h);
+    if (HAK_LIKELY(heap_is_own_bin(h, word)))
+        give(h, (struct bin *)word, p);
+    else
+        free_not_own(p, h, word);
 }
 
 HAK_ALIAS(malloc, hak_malloc)

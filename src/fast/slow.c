@@ -58,7 +58,9 @@ static void *small_alloc(struct heap *h, unsigned class_no)
         if (!refill(h, class_no))
             return NULL;
     }
-    return bin_pop(bin);
+    struct block *b = bin->head;
+    bin_pop(bin, b);
+    return b;
 }
 
 static void *map_large(size_t size, size_t alignment, bool *zeroed)
@@ -98,7 +100,7 @@ static struct heap *open_to_allocate(struct heap *entered)
     return heap_open(entered);
 }
 
-void *malloc_slow(struct heap *entered, size_t size)
+void *malloc_slow(size_t size, struct heap *entered)
 {
     COUNT(malloc_slow);
     bool zeroed;
@@ -199,7 +201,7 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
     }
 }
 
-HAK_NOINLINE void free_elsewhere(struct heap *entered, void *p, uintptr_t word)
+HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered, uintptr_t word)
 {
     if (p == NULL) {
         heap_leave(entered);

@@ -26,9 +26,9 @@
 
 #include "heap.h"
 
-void *malloc_slow(struct heap *entered, size_t size);
+void *malloc_slow(size_t size, struct heap *entered);
 void free_overflow(struct heap *h, struct bin *bin);
-void free_elsewhere(struct heap *entered, void *p, uintptr_t word);
+void free_elsewhere(void *p, struct heap *entered, uintptr_t word);
 
 /* Blocks over 32 KiB, or aligned to more than 32 KiB. *zeroed: known to read as zero. errno is set. */
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);

@@ -9,30 +9,13 @@
 #include "os.h"
 #include "rcu.h"
 
-/* Never written: what addresses without a leaf read. */
-static struct {
-    _Atomic(uintptr_t) word[LEAF_UNITS];
-} no_leaf;
-
-#define BIAS(i)    ((uintptr_t)(i)*LEAF_UNITS * sizeof(uintptr_t))
-#define NOTHING(i) (uintptr_t) & no_leaf - BIAS(i)
-#define ROOT_8(i)                                                                                  \
-    NOTHING(i), NOTHING((i) + 1), NOTHING((i) + 2), NOTHING((i) + 3), NOTHING((i) + 4),            \
-        NOTHING((i) + 5), NOTHING((i) + 6), NOTHING((i) + 7)
-#define ROOT_32(i)   ROOT_8(i), ROOT_8((i) + 8), ROOT_8((i) + 16), ROOT_8((i) + 24)
-#define ROOT_128(i)  ROOT_32(i), ROOT_32((i) + 32), ROOT_32((i) + 64), ROOT_32((i) + 96)
-#define ROOT_512(i)  ROOT_128(i), ROOT_128((i) + 128), ROOT_128((i) + 256), ROOT_128((i) + 384)
-#define ROOT_2048(i) ROOT_512(i), ROOT_512((i) + 512), ROOT_512((i) + 1024), ROOT_512((i) + 1536)
-
-_Atomic(uintptr_t) registry_root[REGISTRY_LEAVES] = {ROOT_2048(0)};
-
-static_assert(REGISTRY_LEAVES == 2048, "each root entry has its own first value");
+struct registry_no_leaf registry_no_leaf;
 
 /* NULL: there is none. */
 static struct registry_leaf *leaf_at(size_t i)
 {
-    uintptr_t words = atomic_load_explicit(&registry_root[i], memory_order_acquire) + BIAS(i);
-    return words == (uintptr_t)&no_leaf ? NULL : (struct registry_leaf *)words;
+    uintptr_t words = atomic_load_explicit(&front.root[i], memory_order_acquire) + REGISTRY_BIAS(i);
+    return words == (uintptr_t)&registry_no_leaf ? NULL : (struct registry_leaf *)words;
 }
 
 static struct registry_leaf *leaf_of(const void *p)
@@ -54,8 +37,9 @@ static struct registry_leaf *leaf_make(const void *p)
     leaf = os_map(sizeof *leaf);
     if (leaf == NULL)
         return NULL;
-    uintptr_t seen = NOTHING(i);
-    if (atomic_compare_exchange_strong_explicit(&registry_root[i], &seen, (uintptr_t)leaf - BIAS(i),
+    uintptr_t seen = REGISTRY_NOTHING(i);
+    if (atomic_compare_exchange_strong_explicit(&front.root[i], &seen,
+                                                (uintptr_t)leaf - REGISTRY_BIAS(i),
                                                 memory_order_acq_rel, memory_order_acquire))
         return leaf;
     os_unmap(leaf, sizeof *leaf);

@@ -29,11 +29,8 @@
 #include "base.h"
 #include "size_class.h"
 
-#define REGISTRY_ADDRESS_BITS 48
-#define LEAF_SHIFT            37
-#define LEAF_UNITS            ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
-#define LEAF_REGIONS          ((size_t)1 << (LEAF_SHIFT - SEGMENT_SHIFT))
-#define REGISTRY_LEAVES       ((size_t)1 << (REGISTRY_ADDRESS_BITS - LEAF_SHIFT))
+#define LEAF_UNITS   ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
+#define LEAF_REGIONS ((size_t)1 << (LEAF_SHIFT - SEGMENT_SHIFT))
 
 /* What a unit's word may say, bins apart. */
 enum unit_word {
@@ -81,13 +78,20 @@ struct registry_leaf {
     struct region *region[LEAF_REGIONS]; /* RCU */
 };
 
-/* Where the words would start if the leaf covered all addresses from 0. Atomic; set once each. */
-extern _Atomic(uintptr_t) registry_root[REGISTRY_LEAVES];
+/* Never written: the leaf of addresses that have none. */
+extern struct registry_no_leaf {
+    _Atomic(uintptr_t) word[LEAF_UNITS];
+} registry_no_leaf;
+
+/* A root entry is where the words would start if the leaf covered all addresses from 0. */
+#define REGISTRY_BIAS(i)    ((uintptr_t)(i)*LEAF_UNITS * sizeof(uintptr_t))
+#define REGISTRY_NOTHING(i) ((uintptr_t)&registry_no_leaf - REGISTRY_BIAS(i))
 
 /* The word of the unit at p, in a leaf of zeroes if there is none. */
 HAK_INLINE _Atomic(uintptr_t) *registry_word_at(const void *p)
 {
-    _Atomic(uintptr_t) *root = &registry_root[(uintptr_t)p >> LEAF_SHIFT];
+    size_t at = (uint32_t)((uintptr_t)p >> LEAF_SHIFT) * sizeof(uintptr_t); /* see front_base */
+    _Atomic(uintptr_t) *root = (_Atomic(uintptr_t) *)((char *)front_base()->root + at);
     uintptr_t words = atomic_load_explicit(root, memory_order_acquire);
     return (_Atomic(uintptr_t) *)(words + ((uintptr_t)p >> UNIT_SHIFT) * sizeof(uintptr_t));
 }

@@ -8,14 +8,19 @@
 #define X_BYTES(class, below, size) [class] = (size),
 const uint32_t size_class_bytes[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_BYTES)};
 
-#define X_OFFSET(class, below, size)                                                               \
-    [(below) / SIZE_GRANULE + 1 ...(size) / SIZE_GRANULE] = (class) * SIZE_BIN_BYTES,
-const uint16_t size_bin_offset[SIZE_SLAB_MAX / SIZE_GRANULE + 1] = {SIZE_CLASSES(X_OFFSET)};
+#define X_L2_OFFSET(class, below, size)                                                            \
+    [(below) / SIZE_L2_GRANULE + 1 ...(size) / SIZE_L2_GRANULE] = (class) * SIZE_BIN_BYTES,
+const uint16_t size_l2_bin_offset[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1] = {
+    SIZE_L2_CLASSES(X_L2_OFFSET)};
 
 #define X_CHECK(class, below, size)                                                                \
     static_assert((size) % SIZE_GRANULE == 0 && (size) > (below) && (size) <= UNIT_SIZE / 2,       \
                   "a class is a multiple of 16 and a slab holds two blocks at least");
 SIZE_CLASSES(X_CHECK)
+
+#define X_L2_CHECK(class, below, size)                                                             \
+    static_assert((size) % SIZE_L2_GRANULE == 0, "the granules of L2 end where its classes do");
+SIZE_L2_CLASSES(X_L2_CHECK)
 
 #define X_COUNT(class, below, size) +1
 static_assert(0 SIZE_CLASSES(X_COUNT) == SIZE_CLASS_COUNT, "each class once");

@@ -12,15 +12,14 @@
 #ifndef HAK_SIZE_CLASS_H
 #define HAK_SIZE_CLASS_H
 
-#include "base.h"
+#include "front.h"
 
-#define SIZE_GRANULE  16
 #define SIZE_SLAB_MAX KIB(32)
 #define SIZE_RUN_MAX  MIB(1)
 #define SIZE_MAX_ASK  ((size_t)PTRDIFF_MAX)
 
 /* X(class, size of the class below, size) */
-#define SIZE_CLASSES(X)                                                                            \
+#define SIZE_TINY_CLASSES(X)                                                                       \
     X(0, 0, 16)                                                                                    \
     X(1, 16, 32)                                                                                   \
     X(2, 32, 48)                                                                                   \
@@ -29,14 +28,23 @@
     X(5, 80, 96)                                                                                   \
     X(6, 96, 112)                                                                                  \
     X(7, 112, 128)                                                                                 \
-    X(8, 128, 160) X(9, 160, 192) X(10, 192, 224) X(11, 224, 256) X(12, 256, 320) X(13, 320, 384)  \
-        X(14, 384, 448) X(15, 448, 512) X(16, 512, 640) X(17, 640, 768) X(18, 768, 896)            \
-            X(19, 896, 1024) X(20, 1024, 1280) X(21, 1280, 1536) X(22, 1536, 1792)                 \
-                X(23, 1792, 2048) X(24, 2048, 2560) X(25, 2560, 3072) X(26, 3072, 3584)            \
-                    X(27, 3584, 4096) X(28, 4096, 5120) X(29, 5120, 6144) X(30, 6144, 7168)        \
-                        X(31, 7168, 8192) X(32, 8192, 10240) X(33, 10240, 12288)                   \
-                            X(34, 12288, 14336) X(35, 14336, 16384) X(36, 16384, 20480)            \
-                                X(37, 20480, 24576) X(38, 24576, 28672) X(39, 28672, 32768)
+    X(8, 128, 160)                                                                                 \
+    X(9, 160, 192)                                                                                 \
+    X(10, 192, 224)                                                                                \
+    X(11, 224, 256) X(12, 256, 320) X(13, 320, 384) X(14, 384, 448) X(15, 448, 512)                \
+        X(16, 512, 640) X(17, 640, 768) X(18, 768, 896) X(19, 896, 1024)
+#define SIZE_L2_CLASSES(X)                                                                         \
+    X(20, 1024, 1280)                                                                              \
+    X(21, 1280, 1536)                                                                              \
+    X(22, 1536, 1792)                                                                              \
+    X(23, 1792, 2048)                                                                              \
+    X(24, 2048, 2560)                                                                              \
+    X(25, 2560, 3072)                                                                              \
+    X(26, 3072, 3584)                                                                              \
+    X(27, 3584, 4096) X(28, 4096, 5120) X(29, 5120, 6144) X(30, 6144, 7168) X(31, 7168, 8192)      \
+        X(32, 8192, 10240) X(33, 10240, 12288) X(34, 12288, 14336) X(35, 14336, 16384)             \
+            X(36, 16384, 20480) X(37, 20480, 24576) X(38, 24576, 28672) X(39, 28672, 32768)
+#define SIZE_CLASSES(X) SIZE_TINY_CLASSES(X) SIZE_L2_CLASSES(X)
 
 #define SIZE_CLASS_COUNT 40u
 
@@ -45,13 +53,27 @@
 #define SIZE_BIN_BYTES 16u
 
 extern const uint32_t size_class_bytes[SIZE_CLASS_COUNT];
-/* Indexed by granules: the offset of the bin in a heap. */
-extern const uint16_t size_bin_offset[SIZE_SLAB_MAX / SIZE_GRANULE + 1];
+/* The offset of the bin in a heap, by L2 granules. Of Tiny sizes, front has it by bytes:
+ * that takes the rounding off each malloc, for two KiB of which a program reads few lines. */
+#define SIZE_L2_GRANULE 256
+extern const uint16_t size_l2_bin_offset[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1];
+
+/* 0 <= n <= SIZE_TINY_MAX */
+HAK_INLINE size_t size_to_tiny_bin_offset(size_t n)
+{
+    return front_base()->bin_offset[n];
+}
+
+/* SIZE_TINY_MAX < n <= SIZE_SLAB_MAX */
+HAK_INLINE size_t size_to_l2_bin_offset(size_t n)
+{
+    return size_l2_bin_offset[(n + SIZE_L2_GRANULE - 1) / SIZE_L2_GRANULE];
+}
 
 /* 0 <= n <= SIZE_SLAB_MAX */
 HAK_INLINE size_t size_to_bin_offset(size_t n)
 {
-    return size_bin_offset[(n + SIZE_GRANULE - 1) / SIZE_GRANULE];
+    return n <= SIZE_TINY_MAX ? size_to_tiny_bin_offset(n) : size_to_l2_bin_offset(n);
 }
 
 HAK_INLINE unsigned size_to_class(size_t n)

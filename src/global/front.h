@@ -1,0 +1,39 @@
+/*
+ * front.h: what malloc and free read on every call besides the thread's own heap, in one object: the
+ * compiler then finds all of it from one address.
+ *
+ * SYNCHRONIZATION: `nothing` and `bin_offset` are constant; a root entry is atomic, and set once
+ * (global/registry.h).
+ */
+#ifndef HAK_FRONT_H
+#define HAK_FRONT_H
+
+#include "base.h"
+
+#define SIZE_GRANULE  16
+#define SIZE_TINY_MAX KIB(1)
+
+#define REGISTRY_ADDRESS_BITS 48
+#define LEAF_SHIFT            37
+#define REGISTRY_LEAVES       ((size_t)1 << (REGISTRY_ADDRESS_BITS - LEAF_SHIFT))
+
+#define FRONT_NOTHING KIB(8)
+
+struct front {
+    char nothing[FRONT_NOTHING];              /* zeroes: the sentinel heaps (fast/heap.h) */
+    uint16_t bin_offset[SIZE_TINY_MAX + 1];   /* by bytes (global/size_class.h) */
+    _Atomic(uintptr_t) root[REGISTRY_LEAVES]; /* (global/registry.h) */
+};
+
+extern _Alignas(HAK_CACHE_LINE) struct front front;
+
+/* &front, hidden from the compiler as a constant: it then adds the places of the parts to the address,
+ * where they cost nothing, and not to the index. An index of 32 bits keeps it from doing so likewise. */
+HAK_INLINE struct front *front_base(void)
+{
+    struct front *base = &front;
+    HAK_OPAQUE(base);
+    return base;
+}
+
+#endif
