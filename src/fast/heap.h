@@ -107,6 +107,17 @@ HAK_INLINE void bin_pop(struct bin *bin, struct block *b)
     bin->room++;
 }
 
+/* The head of the bin, and the heap is left; NULL, and it is not, if the bin is empty. */
+HAK_INLINE void *heap_take(struct heap *h, struct bin *bin)
+{
+    struct block *b = bin->head;
+    if (HAK_UNLIKELY(b == NULL))
+        return NULL;
+    bin_pop(bin, b);
+    heap_leave(h);
+    return b;
+}
+
 /* For the slow paths: the heap to work with, given the one that heap_enter returned; NULL if it was a
  * sentinel and there is no memory for a heap. heap_close ends it, and leaves. */
 struct heap *heap_open(struct heap *entered);

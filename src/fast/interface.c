@@ -4,6 +4,7 @@
  * SYNCHRONIZATION: as malloc and free; a block that is passed in is the caller's.
  */
 #include "block.h"
+#include "counters.h"
 #include "foreign.h"
 #include "heap.h"
 #include "names.h"
@@ -15,6 +16,36 @@
 
 /* ---- zeroed ---- */
 
+#define ZERO_HERE_MOST 128 /* bytes; beyond, memset is the faster */
+
+typedef uint64_t granule __attribute__((vector_size(SIZE_GRANULE), may_alias));
+
+/* A block is a whole number of granules; here, one at least. */
+HAK_INLINE void *zero_granules(void *p, size_t bytes)
+{
+    ptrdiff_t at = (ptrdiff_t)((bytes - 1) & ~(size_t)(SIZE_GRANULE - 1));
+    do {
+        *(granule *)((char *)p + at) = (granule){0};
+        at -= SIZE_GRANULE;
+        HAK_OPAQUE(at); /* or the compiler calls memset after all */
+    } while (at >= 0);
+    return p;
+}
+
+static HAK_NOINLINE void *calloc_more(size_t bytes)
+{
+    bool zeroed = false;
+    void *p =
+        bytes <= SIZE_SLAB_MAX ? hak_malloc(bytes) : large_alloc(bytes, SIZE_GRANULE, &zeroed);
+    return p == NULL || zeroed ? p : memset(p, 0, bytes);
+}
+
+static HAK_NOINLINE void *calloc_slow(size_t bytes, struct heap *h)
+{
+    void *p = malloc_slow(bytes, h);
+    return p == NULL ? p : memset(p, 0, bytes);
+}
+
 void *hak_calloc(size_t count, size_t size)
 {
     size_t bytes;
@@ -22,12 +53,12 @@ void *hak_calloc(size_t count, size_t size)
         errno = ENOMEM;
         return NULL;
     }
-    bool zeroed = false;
-    void *p = HAK_LIKELY(bytes <= SIZE_SLAB_MAX) ? hak_malloc(bytes)
-                                                 : large_alloc(bytes, SIZE_GRANULE, &zeroed);
-    if (HAK_LIKELY(p != NULL) && !zeroed)
-        memset(p, 0, bytes);
-    return p;
+    if (HAK_UNLIKELY(bytes - 1 >= ZERO_HERE_MOST)) /* or 0 */
+        return calloc_more(bytes);
+    COUNT(malloc);
+    struct heap *h = heap_enter();
+    void *p = heap_take(h, heap_bin_at(h, size_to_tiny_bin_offset(bytes)));
+    return HAK_LIKELY(p != NULL) ? zero_granules(p, bytes) : calloc_slow(bytes, h);
 }
 
 /* ---- resizing ---- */
@@ -47,15 +78,21 @@ static void *move(void *block, size_t old_bytes, size_t size)
     return moved;
 }
 
+/* Neither too large for the block nor worth a smaller one. */
+HAK_INLINE bool fits(size_t size, size_t bytes)
+{
+    return size <= bytes && size >= bytes / 2;
+}
+
 /* NULL: the contents must be copied. */
 static void *resize_in_place(void *block, uintptr_t word, size_t bytes, size_t size)
 {
     if (word == UNIT_WHALE || word == UNIT_RUN)
         return large_resize(block, word, size);
-    return size <= bytes && size >= bytes / 2 ? block : NULL;
+    return fits(size, bytes) ? block : NULL;
 }
 
-void *hak_realloc(void *block, size_t size)
+static HAK_NOINLINE void *realloc_more(void *block, size_t size)
 {
     if (block == NULL)
         return hak_malloc(size);
@@ -73,6 +110,16 @@ void *hak_realloc(void *block, size_t size)
     size_t bytes = block_bytes(block, word);
     void *resized = resize_in_place(block, word, bytes, size);
     return resized != NULL ? resized : move(block, bytes, size);
+}
+
+/* A block of this thread's own slabs tells its size by its bin; and 0 fits in none. */
+void *hak_realloc(void *block, size_t size)
+{
+    size_t offset = registry_word(block) - (uintptr_t)heap_current;
+    if (HAK_LIKELY(offset < sizeof heap_current->bin) &&
+        HAK_LIKELY(fits(size, size_class_bytes[offset / SIZE_BIN_BYTES])))
+        return block;
+    return realloc_more(block, size);
 }
 
 void *hak_reallocarray(void *block, size_t count, size_t size)
@@ -100,20 +147,23 @@ void hak_free_aligned_sized(void *block, size_t alignment, size_t size)
 
 /* ---- aligned ---- */
 
-/* A power-of-two alignment. */
-static void *aligned(size_t alignment, size_t size)
+static HAK_NOINLINE void *aligned_large(size_t alignment, size_t size)
 {
     bool zeroed;
-    if (alignment <= SIZE_GRANULE)
-        return hak_malloc(size);
-    if (size > SIZE_MAX_ASK || alignment > SIZE_MAX_ASK) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    unsigned class_no = size_to_aligned_class(size, alignment);
-    if (class_no < SIZE_CLASS_COUNT)
-        return hak_malloc(size_class_bytes[class_no]);
-    return large_alloc(size, alignment, &zeroed);
+    if (size == 0)
+        return hak_aligned_alloc(alignment, 1);
+    if (size <= SIZE_MAX_ASK && alignment <= SIZE_MAX_ASK)
+        return large_alloc(size, alignment, &zeroed);
+    errno = ENOMEM;
+    return NULL;
+}
+
+/* A power-of-two alignment. */
+HAK_INLINE void *aligned(size_t alignment, size_t size)
+{
+    if (HAK_LIKELY(size - 1 < SIZE_SLAB_MAX && alignment <= SIZE_SLAB_MAX)) /* and not 0 */
+        return hak_malloc(size_to_aligned(size, alignment));
+    return aligned_large(alignment, size);
 }
 
 void *hak_aligned_alloc(size_t alignment, size_t size)

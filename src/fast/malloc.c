@@ -16,14 +16,10 @@
 
 #include <hakmem.h>
 
-HAK_INLINE void *take(struct heap *h, struct bin *bin, size_t size)
+HAK_INLINE void *take(struct heap *h, size_t offset, size_t size)
 {
-    struct block *b = bin->head;
-    if (HAK_UNLIKELY(b == NULL))
-        return malloc_slow(size, h);
-    bin_pop(bin, b);
-    heap_leave(h);
-    return b;
+    void *p = heap_take(h, heap_bin_at(h, offset));
+    return HAK_LIKELY(p != NULL) ? p : malloc_slow(size, h);
 }
 
 HAK_INLINE void give(struct heap *h, struct bin *bin, void *p)
@@ -40,9 +36,9 @@ void *hak_malloc(size_t size)
     COUNT(malloc);
     struct heap *h = heap_enter();
     if (HAK_LIKELY(size <= SIZE_TINY_MAX))
-        return take(h, heap_bin_at(h, size_to_tiny_bin_offset(size)), size);
+        return take(h, size_to_tiny_bin_offset(size), size);
     if (HAK_LIKELY(size <= SIZE_SLAB_MAX))
-        return take(h, heap_bin_at(h, size_to_l2_bin_offset(size)), size);
+        return take(h, size_to_l2_bin_offset(size), size);
     return malloc_slow(size, h);
 }
 

@@ -24,14 +24,3 @@ SIZE_L2_CLASSES(X_L2_CHECK)
 
 #define X_COUNT(class, below, size) +1
 static_assert(0 SIZE_CLASSES(X_COUNT) == SIZE_CLASS_COUNT, "each class once");
-
-unsigned size_to_aligned_class(size_t n, size_t alignment)
-{
-    size_t least = align_up(max_size(n, 1), alignment);
-    if (least > SIZE_SLAB_MAX)
-        return SIZE_CLASS_COUNT;
-    unsigned class = size_to_class(least);
-    while (class < SIZE_CLASS_COUNT && size_class_bytes[class] % alignment != 0)
-        class ++;
-    return class;
-}

@@ -31,8 +31,10 @@
     X(8, 128, 160)                                                                                 \
     X(9, 160, 192)                                                                                 \
     X(10, 192, 224)                                                                                \
-    X(11, 224, 256) X(12, 256, 320) X(13, 320, 384) X(14, 384, 448) X(15, 448, 512)                \
-        X(16, 512, 640) X(17, 640, 768) X(18, 768, 896) X(19, 896, 1024)
+    X(11, 224, 256)                                                                                \
+    X(12, 256, 320)                                                                                \
+    X(13, 320, 384) X(14, 384, 448) X(15, 448, 512) X(16, 512, 640) X(17, 640, 768)                \
+        X(18, 768, 896) X(19, 896, 1024)
 #define SIZE_L2_CLASSES(X)                                                                         \
     X(20, 1024, 1280)                                                                              \
     X(21, 1280, 1536)                                                                              \
@@ -41,9 +43,11 @@
     X(24, 2048, 2560)                                                                              \
     X(25, 2560, 3072)                                                                              \
     X(26, 3072, 3584)                                                                              \
-    X(27, 3584, 4096) X(28, 4096, 5120) X(29, 5120, 6144) X(30, 6144, 7168) X(31, 7168, 8192)      \
-        X(32, 8192, 10240) X(33, 10240, 12288) X(34, 12288, 14336) X(35, 14336, 16384)             \
-            X(36, 16384, 20480) X(37, 20480, 24576) X(38, 24576, 28672) X(39, 28672, 32768)
+    X(27, 3584, 4096)                                                                              \
+    X(28, 4096, 5120)                                                                              \
+    X(29, 5120, 6144) X(30, 6144, 7168) X(31, 7168, 8192) X(32, 8192, 10240) X(33, 10240, 12288)   \
+        X(34, 12288, 14336) X(35, 14336, 16384) X(36, 16384, 20480) X(37, 20480, 24576)            \
+            X(38, 24576, 28672) X(39, 28672, 32768)
 #define SIZE_CLASSES(X) SIZE_TINY_CLASSES(X) SIZE_L2_CLASSES(X)
 
 #define SIZE_CLASS_COUNT 40u
@@ -81,8 +85,12 @@ HAK_INLINE unsigned size_to_class(size_t n)
     return (unsigned)(size_to_bin_offset(n) / SIZE_BIN_BYTES);
 }
 
-/* The least class of n bytes or more whose blocks all lie on multiples of the alignment (a power of
- * two), since slabs do; SIZE_CLASS_COUNT if there is none. */
-unsigned size_to_aligned_class(size_t n, size_t alignment);
+/* What to ask for, to get n bytes at a multiple of the alignment: n rounded up to the alignment. Slabs lie on multiples of 64 KiB, and the class of what it rounds up to is a multiple of it: between
+ * 2^k and 2^(k+1) all classes are multiples of 2^(k-2), and those of 2^(k-1) and more are classes themselves.
+ * n (1 or more) and the alignment (a power of two) are SIZE_SLAB_MAX at most, and so is the result. */
+HAK_INLINE size_t size_to_aligned(size_t n, size_t alignment)
+{
+    return align_up(n, alignment);
+}
 
 #endif
