@@ -241,7 +241,9 @@ static void retire_if_empty(struct segment *s)
 static uint32_t group_count(void)
 {
     uint32_t made = atomic_load_explicit(&segments_made, memory_order_relaxed);
-    return (made + SEGMENTS_PER_GROUP - 1) / SEGMENTS_PER_GROUP;
+    uint32_t groups_made = (made + SEGMENTS_PER_GROUP - 1) / SEGMENTS_PER_GROUP;
+    return groups_made < GROUPS ? groups_made
+                                : GROUPS; /* the count may run over where memory runs out */
 }
 
 static struct group *group_at(uint32_t i)
@@ -367,6 +369,8 @@ static bool purge_group(struct group *group, long keep)
 bool segment_purge(long keep)
 {
     bool any = false;
+    atomic_store_explicit(&refused_units, 0,
+                          memory_order_relaxed); /* who are asked again are counted again */
     for (uint32_t i = group_count(); i-- > 0 && segment_dirty_units() > keep;) {
         struct group *group = group_at(i);
         if (group != NULL)
@@ -391,7 +395,6 @@ static void purge_beyond(long limit)
     long refused = atomic_load_explicit(&refused_units, memory_order_relaxed);
     if (segment_dirty_units() - refused <= limit)
         return;
-    atomic_store_explicit(&refused_units, 0, memory_order_relaxed);
     segment_purge(limit - limit / 4);
 }
 

@@ -11,10 +11,11 @@ static struct {
 /* True if the descriptor is in a stack of the class by this link, now or already. */
 static bool push_by(struct slab *s, unsigned class_no, unsigned k)
 {
+    uint8_t linked = 0, as = (uint8_t)(class_no + 1);
     COUNT(cas);
-    if (atomic_exchange_explicit(&s->linked[k], true, memory_order_seq_cst))
-        return atomic_load_explicit(&s->linked_class[k], memory_order_relaxed) == class_no;
-    atomic_store_explicit(&s->linked_class[k], (uint8_t)class_no, memory_order_relaxed);
+    if (!atomic_compare_exchange_strong_explicit(&s->linked[k], &linked, as, memory_order_seq_cst,
+                                                 memory_order_seq_cst))
+        return linked == as;
     lf_stack_push(&stacks[class_no].slabs[k], &s->link[k]);
     return true;
 }
@@ -36,7 +37,7 @@ static struct slab *pop_by(unsigned class_no, unsigned k)
     if (node == NULL)
         return NULL;
     struct slab *s = LF_CONTAINER(node - k, struct slab, link);
-    atomic_store_explicit(&s->linked[k], false, memory_order_seq_cst);
+    atomic_store_explicit(&s->linked[k], 0, memory_order_seq_cst);
     return s;
 }
 

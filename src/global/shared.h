@@ -3,7 +3,7 @@
  *
  * SYNCHRONIZATION. Descriptors are pushed and popped singly (pop_mpmc), so the stacks are ABA-safe and
  * the nodes type-stable. A descriptor is in one stack at most by each of its two links: whoever turns
- * `linked` from false to true pushes it, whoever pops it turns it back *before* trying to claim the slab. So:
+ * `linked` from 0 to 1 + class pushes it, whoever pops it turns it back *before* trying to claim the slab. So:
  *
  * - a slab may be claimed, used up, emptied, even be of another class by now, while its descriptor is
  *   linked: who pops it finds its claim refused, or claims a slab of another class and must look;

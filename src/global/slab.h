@@ -36,10 +36,10 @@ enum slab_state {
 struct slab {
     /* Shared by all threads. */
     lf_stack remote; /* blocks freed by threads that don't own it: push_chain and pop_all */
-    _Atomic(uintptr_t) owner;                  /* atomic: a slab_state or a token */
-    lf_node link[SLAB_LINKS];                  /* in shared stacks: by whoever set `linked` */
-    _Atomic(bool) linked[SLAB_LINKS];          /* atomic: the descriptor is in a shared stack */
-    _Atomic(uint8_t) linked_class[SLAB_LINKS]; /* atomic, relaxed: of which class */
+    _Atomic(uintptr_t) owner; /* atomic: a slab_state or a token */
+    lf_node link[SLAB_LINKS]; /* in shared stacks: by whoever set `linked` */
+    _Atomic(uint8_t)
+        linked[SLAB_LINKS];    /* atomic: 0, or 1 + the class in whose shared stack it is */
     _Atomic(uint8_t) class_no; /* atomic: written by the owner, read by claimers and walkers */
     uint16_t unit;             /* constant: which unit of its segment */
 

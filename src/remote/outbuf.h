@@ -48,8 +48,9 @@ HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
         return false;
     struct block *b = p;
     b->next = slot->first;
-    slot->first = b;
     slot->room--;
+    atomic_signal_fence(memory_order_seq_cst); /* a fork may catch it here: one short, but whole */
+    slot->first = b;
     return true;
 }
 
