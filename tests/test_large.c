@@ -58,7 +58,7 @@ static void test_whales_are_registered(void **state)
     whale_free(p);
     assert_int_equal(registry_word(p), UNIT_FOREIGN);
     assert_null(registry_region(p));
-    whale_set_cache_limit(MIB(32));
+    whale_set_cache_limit(MIB(8));
 }
 
 static void test_the_cache_is_bounded(void **state)
@@ -66,26 +66,55 @@ static void test_the_cache_is_bounded(void **state)
     (void)state;
     bool zeroed;
     char *p[40];
-    whale_set_cache_limit(MIB(8));
     for (int i = 0; i < 40; i++)
         p[i] = whale_alloc(MIB(2), 16, &zeroed);
-    for (int i = 0; i < 40; i++) {
+    for (size_t i = 0; i < 40; i++) { /* 8 MiB, and half of what is in use */
         whale_free(p[i]);
-        assert_true(whale_cached_bytes() <= MIB(8));
+        assert_true(whale_cached_bytes() <= MIB(8) + (39 - i) * MIB(2) / 2);
     }
     assert_int_equal(whale_cached_bytes(), MIB(8));
-    char *q = whale_alloc(MIB(2), 16, &zeroed);
-    assert_false(zeroed);
-    assert_int_equal(registry_word(q), UNIT_WHALE);
-    assert_int_equal(whale_cached_bytes(), MIB(6));
-    char *large = whale_alloc(MIB(30), 16, &zeroed); /* none fits: the cache stays */
-    assert_int_equal(whale_cached_bytes(), MIB(6));
-    whale_free(large);
-    whale_free(q);
+    char *large = whale_alloc(MIB(30), 16, &zeroed); /* none is near that: the cache stays */
+    assert_true(zeroed);
+    whale_free(large); /* alone it may be kept */
+    assert_int_equal(whale_cached_bytes(), MIB(30));
+    whale_free(whale_alloc(MIB(70), 16,
+                           &zeroed)); /* larger than any may be, and the other is too much now */
+    assert_int_equal(whale_cached_bytes(), 0);
+    whale_free(whale_alloc(MIB(2), 16, &zeroed));
+    assert_int_equal(whale_cached_bytes(), MIB(2));
     assert_true(whale_drop_cache());
     assert_int_equal(whale_cached_bytes(), 0);
     assert_false(whale_drop_cache());
-    whale_set_cache_limit(MIB(32));
+}
+
+/* Of the right length, or nearly; else the nearest one is made so. */
+static void test_cached_whales_are_reused(void **state)
+{
+    (void)state;
+    bool zeroed;
+    char *p = whale_alloc(MIB(4), 16, &zeroed);
+    p[0] = 1;
+    whale_free(p);
+    assert_int_equal(registry_word(p), UNIT_FREE);
+    assert_ptr_equal(whale_alloc(MIB(4) - KIB(200), 16, &zeroed), p);
+    assert_false(zeroed);
+    assert_int_equal(registry_word(p), UNIT_WHALE);
+    assert_int_equal(whale_bytes(p), MIB(4));
+    whale_free(p);
+    char *longer = whale_alloc(MIB(6), 16, &zeroed);
+    assert_false(zeroed);
+    assert_int_equal(longer[0], 1);
+    assert_int_equal(whale_bytes(longer), MIB(6));
+    assert_int_equal(whale_cached_bytes(), 0);
+    whale_free(longer);
+    char *shorter = whale_alloc(MIB(4), 16, &zeroed);
+    assert_ptr_equal(shorter, longer);
+    assert_int_equal(whale_bytes(shorter), MIB(4));
+    whale_free(shorter);
+    char *aligned = whale_alloc(MIB(4), MIB(64), &zeroed);
+    assert_int_equal((uintptr_t)aligned % MIB(64), 0);
+    whale_free(aligned);
+    whale_drop_cache();
 }
 
 static void test_whales_grow_where_they_are_or_move(void **state)
@@ -132,7 +161,7 @@ static void test_addresses_do_not_march(void **state)
     for (int i = 0; i < 20000; i++)
         whale_free(whale_alloc(MIB(64), 16, &zeroed));
     assert_true(rss_kib() < before + 2048);
-    whale_set_cache_limit(MIB(32));
+    whale_set_cache_limit(MIB(8));
 }
 
 static void count_segments(struct region *region, void *context)
@@ -183,6 +212,7 @@ int main(void)
         cmocka_unit_test(test_runs_resize_in_place),
         cmocka_unit_test(test_whales_are_registered),
         cmocka_unit_test(test_the_cache_is_bounded),
+        cmocka_unit_test(test_cached_whales_are_reused),
         cmocka_unit_test(test_whales_grow_where_they_are_or_move),
         cmocka_unit_test(test_addresses_do_not_march),
         cmocka_unit_test(test_runs_beyond_cut_up_segments),

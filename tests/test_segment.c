@@ -71,13 +71,34 @@ static void test_dirty_units_are_bounded(void **state)
     segment_set_purge_limit(16);
     for (int i = 0; i < 300; i++)
         taken[i] = segment_take(1, UNIT_SIZE);
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 300; i++) { /* 16, and as many as are in use */
         segment_return(taken[i].segment, taken[i].first, 1);
-        assert_true(segment_dirty_units() <= 17);
+        assert_true(segment_dirty_units() <= 17 + (300 - i));
     }
+    assert_true(segment_dirty_units() <= 17);
     segment_purge(0);
     assert_int_equal(segment_dirty_units(), 0);
     segment_set_purge_limit(128);
+}
+
+/* A unit with memory in it is taken first, even from a segment that others come before. */
+static void test_dirty_units_are_taken_first(void **state)
+{
+    (void)state;
+    struct units taken[200];
+    for (int i = 0; i < 200; i++)
+        taken[i] = segment_take(1, UNIT_SIZE);
+    segment_return(taken[0].segment, taken[0].first, 1);
+    segment_purge(0);
+    segment_return(taken[199].segment, taken[199].first, 1);
+    assert_ptr_not_equal(taken[0].segment, taken[199].segment);
+    struct units again = segment_take(1, UNIT_SIZE);
+    assert_ptr_equal(again.segment, taken[199].segment);
+    assert_int_equal(again.first, taken[199].first);
+    taken[199] = again;
+    for (int i = 1; i < 200; i++)
+        segment_return(taken[i].segment, taken[i].first, 1);
+    segment_purge(0);
 }
 
 /* Sanitizers make mlock() do nothing. */
@@ -219,6 +240,7 @@ int main(void)
         cmocka_unit_test(test_runs_are_whole_and_aligned),
         cmocka_unit_test(test_zeroed_is_true),
         cmocka_unit_test(test_dirty_units_are_bounded),
+        cmocka_unit_test(test_dirty_units_are_taken_first),
         cmocka_unit_test(test_locked_memory),
         cmocka_unit_test(test_empty_segments_are_unmapped),
         cmocka_unit_test(test_a_reader_delays_unmapping_only),

@@ -36,7 +36,7 @@ __attribute__((constructor)) static void read_options(void)
     const long most = LONG_MAX >> 20;
     long purge = read_number("HAKMEM_PURGE_KIB", 8192, most);
     segment_set_purge_limit(purge / (long)(UNIT_SIZE / 1024));
-    whale_set_cache_limit(KIB(read_number("HAKMEM_WHALE_CACHE_KIB", 32768, most)));
+    whale_set_cache_limit(KIB(read_number("HAKMEM_WHALE_CACHE_KIB", 8192, most)));
     print_stats = read_number("HAKMEM_STATS", 0, 1) == 1;
 }
 

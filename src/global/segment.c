@@ -13,9 +13,12 @@
 #define GROUPS             (1u << 16) /* 16 TiB */
 #define EMPTY_KEPT         4          /* empty segments that stay mapped */
 #define RUN_SEARCH_MOST    64u        /* segments too cut up for a run that are looked at */
+#define KEPT_SHARE         8    /* of what is in use, a part as large may stay free and dirty */
+#define KEPT_MS            1000 /* beyond that part, and up to all of it: for as long */
 
 struct group {
     _Atomic(uint64_t) room;                                /* atomic: hints, a bit a segment */
+    _Atomic(uint64_t) dirty;                               /* the same: dirty units among them */
     _Atomic(struct segment *) segment[SEGMENTS_PER_GROUP]; /* constant once set (release) */
 };
 
@@ -23,6 +26,8 @@ static _Atomic(struct group *) groups[GROUPS]; /* constant once set, by CAS (rel
 static _Atomic(uint32_t) segments_made;        /* atomic: indices given out */
 static lf_stack spare;                         /* segment descriptors without memory */
 static _Atomic(long) dirty_units;              /* atomic, relaxed: a count */
+static _Atomic(long) used_units;               /* atomic, relaxed: a count */
+static _Atomic(uint64_t) excess_since;         /* atomic, relaxed: milliseconds; 0: there is none */
 static _Atomic(long) empty_segments;           /* atomic, relaxed: a count */
 static _Atomic(long) refused_units; /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
@@ -56,6 +61,27 @@ static void hint_full(struct segment *s)
         hint_room(s);
 }
 
+static uint64_t dirty_free(struct segment *s)
+{
+    return atomic_load_explicit(&s->free, memory_order_acquire) &
+           atomic_load_explicit(&s->dirty, memory_order_relaxed);
+}
+
+/* A hint that is missed for once only costs pages: relaxed, and no second look. */
+static void hint_dirty(struct segment *s)
+{
+    _Atomic(uint64_t) *dirty = &group_of(s->index)->dirty;
+    uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
+    if ((atomic_load_explicit(dirty, memory_order_relaxed) & bit) == 0)
+        atomic_fetch_or_explicit(dirty, bit, memory_order_relaxed);
+}
+
+static void hint_clean(struct segment *s)
+{
+    uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
+    atomic_fetch_and_explicit(&group_of(s->index)->dirty, ~bit, memory_order_relaxed);
+}
+
 /* ---- units ---- */
 
 /* The bits were just taken, from `before`. */
@@ -65,6 +91,7 @@ static bool units_taken(struct segment *s, uint64_t before, uint64_t mask)
         atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
     if (before == mask)
         hint_full(s);
+    atomic_fetch_add_explicit(&used_units, __builtin_popcountll(mask), memory_order_relaxed);
     uint64_t dirty = atomic_load_explicit(&s->dirty, memory_order_relaxed) & mask;
     if (dirty == 0)
         return true;
@@ -104,19 +131,29 @@ static uint64_t aligned_starts(size_t alignment)
     return starts;
 }
 
-static struct units take_from(struct segment *s, unsigned count, uint64_t allowed)
+/* What is looked for, and how. */
+struct search {
+    unsigned count;
+    uint64_t allowed;           /* where it may start */
+    uint64_t clean;             /* all bits: clean units will do; none: dirty ones are wanted */
+    unsigned (*pick)(uint64_t); /* the next segment of a group */
+    unsigned looks;             /* how many more segments are looked at */
+};
+
+static struct units take_from(struct segment *s, const struct search *search)
 {
     uint64_t free = atomic_load_explicit(&s->free, memory_order_acquire);
     for (;;) {
-        uint64_t starts = starts_of_runs(free, count) & allowed;
+        uint64_t dirty = atomic_load_explicit(&s->dirty, memory_order_relaxed);
+        uint64_t wanted = free & (dirty | search->clean);
+        uint64_t starts = starts_of_runs(wanted, search->count) & search->allowed;
         if (starts == 0)
             return (struct units){0};
-        uint64_t dirty = starts & atomic_load_explicit(&s->dirty, memory_order_relaxed);
-        unsigned first = (unsigned)__builtin_ctzll(dirty != 0 ? dirty : starts);
-        uint64_t mask = mask_of(first, count);
+        unsigned first = (unsigned)__builtin_ctzll((starts & dirty) != 0 ? starts & dirty : starts);
+        uint64_t mask = mask_of(first, search->count);
         uint64_t before = free;
         if (try_take(s, &free, mask))
-            return (struct units){s, first, count, units_taken(s, before, mask)};
+            return (struct units){s, first, search->count, units_taken(s, before, mask)};
     }
 }
 
@@ -200,6 +237,7 @@ static struct units take_from_new(unsigned count)
         region_init(&s->region, REGION_SEGMENT, base, SEGMENT_SIZE);
         if (registry_publish(&s->region)) {
             open_units(s, ~mask_of(0, count));
+            atomic_fetch_add_explicit(&used_units, count, memory_order_relaxed);
             COUNT(segment);
             return (struct units){s, 0, count, true};
         }
@@ -230,6 +268,7 @@ static void retire_if_empty(struct segment *s)
         return;
     if (!units_taken(s, ALL_UNITS, ALL_UNITS))
         os_purge(s->region.base, SEGMENT_SIZE); /* a reader may delay the unmapping, but not this */
+    atomic_fetch_sub_explicit(&used_units, UNITS_PER_SEGMENT, memory_order_relaxed);
     for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
         registry_set_word(segment_unit(s, unit), UNIT_FOREIGN);
     registry_unpublish(&s->region);
@@ -261,39 +300,68 @@ static unsigned highest(uint64_t bits)
     return 63 - (unsigned)__builtin_clzll(bits);
 }
 
-static struct units take_from_group(struct group *group, unsigned count, uint64_t allowed,
-                                    unsigned (*pick)(uint64_t), unsigned *looks)
+/* The hint was late. */
+static void mend_hint(struct segment *s, const struct search *search)
+{
+    if (search->clean == 0 && dirty_free(s) == 0)
+        hint_clean(s);
+    if (atomic_load_explicit(&s->free, memory_order_relaxed) == 0)
+        hint_full(s);
+}
+
+static struct units take_from_group(struct group *group, struct search *search)
 {
     struct units taken = {0};
-    uint64_t room = group != NULL ? atomic_load_explicit(&group->room, memory_order_acquire) : 0;
-    while (room != 0 && taken.units == 0 && *looks > 0) {
-        unsigned i = pick(room);
+    if (group == NULL)
+        return taken;
+    uint64_t hints = atomic_load_explicit(search->clean == 0 ? &group->dirty : &group->room,
+                                          memory_order_acquire);
+    while (hints != 0 && taken.units == 0 && search->looks > 0) {
+        unsigned i = search->pick(hints);
         struct segment *s = atomic_load_explicit(&group->segment[i], memory_order_acquire);
-        room &= ~((uint64_t)1 << i);
-        taken = take_from(s, count, allowed);
-        --*looks;
-        if (taken.units == 0 && atomic_load_explicit(&s->free, memory_order_relaxed) == 0)
-            hint_full(s); /* the hint was late */
+        hints &= ~((uint64_t)1 << i);
+        taken = take_from(s, search);
+        search->looks--;
+        if (taken.units == 0)
+            mend_hint(s, search);
     }
     return taken;
 }
 
-/* From the lowest segment up, so that the highest empty; where those are too cut up for a run, from the
- * newest down: that is where the last runs came from. */
-struct units segment_take(unsigned count, size_t alignment)
+static struct units search_up(struct search *search)
 {
     struct units taken = {0};
-    uint64_t allowed = aligned_starts(alignment);
-    unsigned looks = RUN_SEARCH_MOST;
     uint32_t groups_made = group_count();
+    for (uint32_t i = 0; i < groups_made && search->looks > 0 && taken.units == 0; i++)
+        taken = take_from_group(group_at(i), search);
+    return taken;
+}
+
+static struct units search_down(struct search *search)
+{
+    struct units taken = {0};
+    for (uint32_t i = group_count(); i > 0 && search->looks > 0 && taken.units == 0; i--)
+        taken = take_from_group(group_at(i - 1), search);
+    return taken;
+}
+
+/* Dirty units first, wherever they are: they cost no page. Then from the lowest segment up, so that the
+ * highest empty; where those are too cut up for a run, from the newest down: that is where the last runs
+ * came from. */
+struct units segment_take(unsigned count, size_t alignment)
+{
+    uint64_t allowed = aligned_starts(alignment);
+    struct search dirty = {count, allowed, 0, lowest, RUN_SEARCH_MOST};
+    struct search any = {count, allowed, ALL_UNITS, lowest, RUN_SEARCH_MOST};
+    struct search newest = {count, allowed, ALL_UNITS, highest, RUN_SEARCH_MOST};
+    struct units taken = {0};
     COUNT(unit);
-    for (uint32_t i = 0; i < groups_made && looks > 0 && taken.units == 0; i++)
-        taken = take_from_group(group_at(i), count, allowed, lowest, &looks);
-    if (taken.units == 0 && looks == 0) {
-        looks = RUN_SEARCH_MOST;
-        for (uint32_t i = groups_made; i > 0 && looks > 0 && taken.units == 0; i--)
-            taken = take_from_group(group_at(i - 1), count, allowed, highest, &looks);
-    }
+    if (segment_dirty_units() >= (long)count)
+        taken = search_up(&dirty);
+    if (taken.units == 0)
+        taken = search_up(&any);
+    if (taken.units == 0 && any.looks == 0)
+        taken = search_down(&newest);
     return taken.units != 0 ? taken : take_from_new(count);
 }
 
@@ -328,8 +396,9 @@ static void put_back(struct segment *s, uint64_t mask)
     hint_room(s); /* always: who returned the first unit may have been stopped before saying so */
     if ((before | mask) != ALL_UNITS)
         return;
-    if (atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed) >= EMPTY_KEPT)
-        retire_if_empty(s);
+    bool enough = atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed) >= EMPTY_KEPT;
+    if (enough && atomic_load_explicit(&s->dirty, memory_order_relaxed) == 0)
+        retire_if_empty(s); /* else the purge that comes to its dirty units will */
 }
 
 static bool purge_segment(struct segment *s)
@@ -389,13 +458,38 @@ void segment_set_purge_limit(long units)
     atomic_store_explicit(&purge_limit_units, units, memory_order_relaxed);
 }
 
+/* ---- how much stays dirty ---- */
+
+/* What is returned is soon wanted again where much is in use. */
+static long dirty_most(long share)
+{
+    long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
+    long used = atomic_load_explicit(&used_units, memory_order_relaxed);
+    return limit == 0 ? 0 : limit + used / share;
+}
+
+/* Whether there have been more than should stay for KEPT_MS. */
+static bool is_lasting(bool excess)
+{
+    uint64_t since = atomic_load_explicit(&excess_since, memory_order_relaxed);
+    if (!excess && since == 0)
+        return false;
+    uint64_t now = excess ? os_milliseconds() : 0;
+    if (!excess || since == 0)
+        atomic_store_explicit(&excess_since, now, memory_order_relaxed);
+    return excess && since != 0 && now - since > KEPT_MS;
+}
+
 /* Where the system refuses (locked memory), it is not asked again for the same units at each return. */
-static void purge_beyond(long limit)
+static void purge_excess(void)
 {
     long refused = atomic_load_explicit(&refused_units, memory_order_relaxed);
-    if (segment_dirty_units() - refused <= limit)
-        return;
-    segment_purge(limit - limit / 4);
+    long dirty = segment_dirty_units() - refused;
+    long most = dirty_most(1), lasting = dirty_most(KEPT_SHARE);
+    if (is_lasting(dirty > lasting))
+        segment_purge(lasting - lasting / 4);
+    else if (dirty > most)
+        segment_purge(most - most / 4);
 }
 
 void segment_return(struct segment *s, unsigned first, unsigned count)
@@ -403,6 +497,8 @@ void segment_return(struct segment *s, unsigned first, unsigned count)
     uint64_t mask = mask_of(first, count);
     atomic_fetch_or_explicit(&s->dirty, mask, memory_order_relaxed);
     atomic_fetch_add_explicit(&dirty_units, count, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&used_units, count, memory_order_relaxed);
     put_back(s, mask);
-    purge_beyond(atomic_load_explicit(&purge_limit_units, memory_order_relaxed));
+    hint_dirty(s);
+    purge_excess();
 }

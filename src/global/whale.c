@@ -15,8 +15,11 @@
 #include "rcu.h"
 #include "registry.h"
 
-#define CACHE_SLOTS     16u
+#define CACHE_SLOTS     32u
 #define CACHE_AGE_MS    1000u
+#define SINGLE_MOST     MIB(32)
+#define KEPT_SHARE      2 /* of what is in use, a part as large may be in the cache */
+#define SLACK_SHARE     8 /* of a whale, a part as large may be more than was asked for */
 #define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
 
 struct whale {
@@ -27,9 +30,10 @@ struct whale {
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
-static _Atomic(size_t) cached_bytes;                /* atomic, relaxed: of what is in the cache */
-static _Atomic(size_t) cache_limit_bytes = MIB(32); /* atomic, relaxed */
-static lf_stack spare;                              /* descriptors of no whale */
+static _Atomic(size_t) cached_bytes;               /* atomic, relaxed: of what is in the cache */
+static _Atomic(size_t) cache_limit_bytes = MIB(8); /* atomic, relaxed */
+static _Atomic(size_t) used_bytes; /* atomic, relaxed: of whales that are not in the cache */
+static lf_stack spare;             /* descriptors of no whale */
 
 static struct whale *whale_of(const void *p)
 {
@@ -110,23 +114,59 @@ static bool slot_fill(unsigned i, struct whale *w)
     return false;
 }
 
-static bool cache_put(struct whale *w)
+static uint64_t freed_at(struct whale *w)
+{
+    return atomic_load_explicit(&w->freed_at, memory_order_relaxed);
+}
+
+static bool drop_if(unsigned i, struct whale *w, uint64_t older_than);
+
+/* The slot of the one that was freed first; CACHE_SLOTS if there is none. */
+static unsigned oldest_slot(uint64_t *since)
+{
+    unsigned oldest = CACHE_SLOTS;
+    *since = UINT64_MAX;
+    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
+        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        if (w != NULL && freed_at(w) < *since) {
+            *since = freed_at(w);
+            oldest = i;
+        }
+    }
+    return oldest;
+}
+
+/* A part of what is in use, and a least. */
+static size_t cache_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
+    size_t used = atomic_load_explicit(&used_bytes, memory_order_relaxed);
+    return limit == 0 ? 0 : limit + used / KEPT_SHARE;
+}
+
+/* Those that were freed first go first. Others may fill it meanwhile: as many tries as there are slots. */
+static void cache_shrink(size_t most)
+{
+    uint64_t since;
+    for (unsigned tries = CACHE_SLOTS; tries > 0 && whale_cached_bytes() > most; tries--) {
+        unsigned i = oldest_slot(&since);
+        if (i == CACHE_SLOTS)
+            return;
+        drop_if(i, atomic_load_explicit(&cache[i], memory_order_acquire), since);
+    }
+}
+
+/* One may always be kept, if it is no larger than SINGLE_MOST. */
+static bool cache_put(struct whale *w)
+{
+    size_t most = cache_most();
     size_t size = region_size(&w->region);
-    if (size > limit || whale_cached_bytes() > limit - size)
-        return false;
-    for (unsigned i = 0; i < CACHE_SLOTS; i++)
+    bool wanted = most != 0 && size <= max_size(most, SINGLE_MOST);
+    cache_shrink(wanted ? most - min_size(size, most) : most);
+    for (unsigned i = 0; wanted && i < CACHE_SLOTS; i++)
         if (slot_fill(i, w))
             return true;
     return false;
-}
-
-/* Asked before it is taken, when it may be another by the time of the answer, and again after. */
-static bool fits(const struct whale *w, size_t bytes)
-{
-    size_t size = region_size(&w->region);
-    return size >= bytes && size <= bytes + bytes / 4;
 }
 
 static void put_back(unsigned i, struct whale *w)
@@ -135,24 +175,67 @@ static void put_back(unsigned i, struct whale *w)
         whale_unmap(w);
 }
 
+/* What it would cost to make it as long as that, in bytes of pages that come or go; SIZE_MAX: more than it
+ * is worth. Asked before it is taken, when it may be another by the time of the answer, and again after. */
+static size_t misfit(const struct whale *w, size_t bytes)
+{
+    size_t size = region_size(&w->region);
+    if (size / 2 > bytes || size < bytes / 2)
+        return SIZE_MAX;
+    if (size < bytes)
+        return bytes - size;
+    return size <= bytes + bytes / SLACK_SHARE ? 0 : size - bytes;
+}
+
+static unsigned best_slot(size_t bytes)
+{
+    unsigned best = CACHE_SLOTS;
+    size_t least = SIZE_MAX;
+    for (unsigned i = 0; i < CACHE_SLOTS && least > 0; i++) {
+        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        size_t cost = w != NULL ? misfit(w, bytes) : SIZE_MAX;
+        if (cost < least) {
+            least = cost;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* One that is moved keeps the alignment that every whale has, and no other. */
+static bool is_worth_it(const struct whale *w, size_t bytes, size_t alignment)
+{
+    if (alignment <= WHALE_ALIGNMENT)
+        return misfit(w, bytes) != SIZE_MAX;
+    return misfit(w, bytes) == 0 && ((uintptr_t)w->region.base & (alignment - 1)) == 0;
+}
+
 static struct whale *cache_take(size_t bytes, size_t alignment)
 {
     if (whale_cached_bytes() == 0)
         return NULL;
-    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
-        if (w == NULL || !fits(w, bytes) || !slot_take(i, w))
-            continue;
-        if (fits(w, bytes) && ((uintptr_t)w->region.base & (alignment - 1)) == 0)
-            return w;
-        put_back(i, w);
-    }
+    unsigned i = best_slot(bytes);
+    struct whale *w =
+        i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
+    if (w == NULL || !slot_take(i, w))
+        return NULL;
+    if (is_worth_it(w, bytes, alignment))
+        return w;
+    put_back(i, w);
     return NULL;
 }
 
-static uint64_t freed_at(struct whale *w)
+/* False: it is another one, or is not that old any more. */
+static bool drop_if(unsigned i, struct whale *w, uint64_t older_than)
 {
-    return atomic_load_explicit(&w->freed_at, memory_order_relaxed);
+    if (w == NULL || freed_at(w) > older_than || !slot_take(i, w))
+        return false;
+    if (freed_at(w) > older_than) {
+        put_back(i, w);
+        return false;
+    }
+    whale_unmap(w);
+    return true;
 }
 
 static bool cache_drop(uint64_t older_than)
@@ -160,17 +243,8 @@ static bool cache_drop(uint64_t older_than)
     bool any = false;
     if (whale_cached_bytes() == 0)
         return false;
-    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
-        if (w == NULL || freed_at(w) > older_than || !slot_take(i, w))
-            continue;
-        if (freed_at(w) > older_than) {
-            put_back(i, w);
-            continue;
-        }
-        whale_unmap(w);
-        any = true;
-    }
+    for (unsigned i = 0; i < CACHE_SLOTS; i++)
+        any |= drop_if(i, atomic_load_explicit(&cache[i], memory_order_acquire), older_than);
     return any;
 }
 
@@ -198,32 +272,59 @@ void whale_set_cache_limit(size_t bytes)
 
 /* ---- the interface ---- */
 
-void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
+static void count_used(size_t bytes)
 {
-    size_t size = page_up(bytes);
-    alignment = max_size(alignment, WHALE_ALIGNMENT);
-    struct whale *w = cache_take(size, alignment);
-    *zeroed = w == NULL;
-    if (w != NULL) {
-        registry_set_word(w->region.base, UNIT_WHALE);
-        return w->region.base;
-    }
-    w = descriptor_take();
+    atomic_fetch_add_explicit(&used_bytes, bytes, memory_order_relaxed);
+}
+
+static void *map_new(size_t size, size_t alignment)
+{
+    struct whale *w = descriptor_take();
     if (w == NULL)
         return NULL;
     char *base = os_map_aligned(size, alignment);
-    if (base != NULL && publish(w, base, size))
+    if (base != NULL && publish(w, base, size)) {
+        count_used(size);
         return base;
+    }
     if (base != NULL)
         os_unmap(base, size);
     lf_stack_push(&spare, &w->spare);
     return NULL;
 }
 
+/* Of about the right length already, or made so: that is cheaper than pages that come anew. */
+static void *reuse(size_t size, size_t alignment)
+{
+    struct whale *w = cache_take(size, alignment);
+    if (w == NULL)
+        return NULL;
+    size_t have = region_size(&w->region);
+    char *base = w->region.base;
+    registry_set_word(base, UNIT_WHALE);
+    count_used(have);
+    if (have >= size && have <= size + size / SLACK_SHARE)
+        return base;
+    void *resized = whale_resize(base, size);
+    if (resized == NULL)
+        whale_free(base);
+    return resized;
+}
+
+void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
+{
+    size_t size = page_up(bytes);
+    alignment = max_size(alignment, WHALE_ALIGNMENT);
+    void *p = reuse(size, alignment);
+    *zeroed = p == NULL;
+    return p != NULL ? p : map_new(size, alignment);
+}
+
 void whale_free(void *p)
 {
     struct whale *w = whale_of(p);
     cache_decay();
+    count_used(-region_size(&w->region));
     atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
     if (!cache_put(w))
@@ -248,6 +349,7 @@ static void *whale_move(struct whale *w, size_t size)
         unpublish(w);
         if (os_move(from, region_size(&w->region), to, size)) {
             publish(moved, to, size);
+            count_used(size - region_size(&w->region));
             rcu_retire(&w->retired, descriptor_reclaim);
             return to;
         }
@@ -267,6 +369,7 @@ void *whale_resize(void *p, size_t bytes)
         return p;
     if (!os_resize_in_place(p, region_size(&w->region), size))
         return whale_move(w, size);
+    count_used(size - region_size(&w->region));
     region_set_size(&w->region, size);
     return p;
 }
