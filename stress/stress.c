@@ -14,14 +14,18 @@
 #define NOTE_AT  16u /* the allocator's own words are before it */
 #define TAG_BITS 20  /* of a parcel; the rest is the address over 16 */
 
-_Atomic(uint64_t) stress_blocks;
-_Atomic(uint64_t) stress_crossed;
-_Atomic(uint64_t) stress_met;
+#define PATIENCE 8 /* times the seconds that were asked for */
 
 static const char *scenario;
 static uint64_t seed;
 static double seconds = 2;
-static struct timespec deadline;
+static double started;
+static const char *met_what;
+static double least_crossed, least_met;
+
+/* Relaxed, all of them: they must not order threads. */
+static _Atomic(uint64_t) made, crossed, met;
+
 static struct worker main_worker = {.number = UINT32_MAX};
 static __thread unsigned my_number = UINT32_MAX;
 
@@ -75,20 +79,30 @@ size_t rng_slab_size(struct rng *rng)
 
 /* ---- beginning and ending ---- */
 
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 void stress_begin(int argc, char **argv, const char *name)
 {
     scenario = name;
+    started = now();
     if (argc > 1)
         seconds = atof(argv[1]);
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    seed = argc > 2 ? strtoull(argv[2], NULL, 0)
-                    : (uint64_t)deadline.tv_nsec * 1000003u + (uint64_t)deadline.tv_sec;
-    double whole = (double)deadline.tv_nsec / 1e9 + seconds;
-    deadline.tv_sec += (time_t)whole;
-    deadline.tv_nsec = (long)((whole - (double)(time_t)whole) * 1e9);
+    seed = argc > 2 ? strtoull(argv[2], NULL, 0) : mix((uint64_t)(started * 1e9));
     main_worker.rng.state = seed;
     printf("%s: %g s, seed %llu\n", name, seconds, (unsigned long long)seed);
     fflush(stdout);
+}
+
+void stress_expect(unsigned least_crossed_a_second, const char *what, unsigned least_met_a_second)
+{
+    least_crossed = least_crossed_a_second * seconds;
+    met_what = what;
+    least_met = least_met_a_second * seconds;
 }
 
 struct worker *stress_main(void)
@@ -105,43 +119,56 @@ void stress_all_freed(void)
                     left.uordblks, left.hblks);
 }
 
-void stress_expect(const char *what, uint64_t count, double least_a_second)
+static void move_to(_Atomic(uint64_t) *sum, uint64_t *part)
 {
-    double least = least_a_second * seconds;
-    printf("%s: %s: %llu\n", scenario, what, (unsigned long long)count);
-    if (count == 0 || (double)count < least)
-        stress_fail("%s: %llu, of %.0f at least: what it is to test hardly happened", what,
-                    (unsigned long long)count, least > 1 ? least : 1);
+    if (*part != 0)
+        atomic_fetch_add_explicit(sum, *part, memory_order_relaxed);
+    *part = 0;
 }
 
-static void add_up(const struct worker *w)
+static void add_up(struct worker *w)
 {
-    atomic_fetch_add_explicit(&stress_blocks, w->made, memory_order_relaxed);
-    atomic_fetch_add_explicit(&stress_crossed, w->crossed, memory_order_relaxed);
-    atomic_fetch_add_explicit(&stress_met, w->met, memory_order_relaxed);
+    move_to(&made, &w->made);
+    move_to(&crossed, &w->crossed);
+    move_to(&met, &w->met);
+}
+
+static double sum_of(_Atomic(uint64_t) *sum)
+{
+    return (double)atomic_load_explicit(sum, memory_order_relaxed);
+}
+
+static void check_least(const char *what, double count, double least)
+{
+    if (count < least)
+        stress_fail("%s: %.0f, of %.0f at least: what it is to test hardly happens", what, count,
+                    least);
 }
 
 int stress_end(void)
 {
     add_up(&main_worker);
-    printf("%s: ok, %llu blocks, %llu crossed\n", scenario, (unsigned long long)stress_blocks,
-           (unsigned long long)stress_crossed);
+    printf("%s: %.0f blocks, %.0f crossed", scenario, sum_of(&made), sum_of(&crossed));
+    if (met_what != NULL)
+        printf(", %.0f %s", sum_of(&met), met_what);
+    putchar('\n');
+    check_least("blocks that crossed", sum_of(&crossed), least_crossed);
+    check_least(met_what, sum_of(&met), least_met);
+    printf("%s: ok\n", scenario);
     return 0;
-}
-
-bool stress_time_is_up(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec > deadline.tv_sec ||
-           (now.tv_sec == deadline.tv_sec && now.tv_nsec >= deadline.tv_nsec);
 }
 
 bool stress_over(struct worker *w)
 {
-    if (rng_below(&w->rng, 64) == 0)
+    if (rng_below(&w->rng, 64) == 0) {
+        add_up(w);
         sched_yield();
-    return stress_time_is_up();
+    }
+    double elapsed = now() - started;
+    if (elapsed < seconds)
+        return false;
+    return elapsed > PATIENCE * seconds ||
+           (sum_of(&crossed) >= least_crossed && sum_of(&met) >= least_met);
 }
 
 /* ---- threads ---- */
@@ -281,12 +308,17 @@ void block_receive(struct worker *w, void *p, size_t n)
     w->made++;
 }
 
-void *block_make(struct worker *w, size_t n)
+void *block_make_part(struct worker *w, size_t n, size_t stamped)
 {
     void *p = hak_malloc(n);
     if (p != NULL)
-        block_receive(w, p, n);
+        block_receive(w, p, stamped);
     return p;
+}
+
+void *block_make(struct worker *w, size_t n)
+{
+    return block_make_part(w, n, n);
 }
 
 void block_check_kept(const void *p, const struct stamp *was, size_t n)
