@@ -71,6 +71,7 @@ void hak_rcu_read_lock(void)
 
 void hak_rcu_read_unlock(void)
 {
+    LF_RELEASE(URCU_TLS(urcu_bp_reader)); /* with is_outside: what TSan can't see of the counter */
     urcu_bp_read_unlock();
 }
 
@@ -85,7 +86,10 @@ static bool barrier_all(void)
 
 static bool is_outside(struct reader *r)
 {
-    return (__atomic_load_n(r->nesting, __ATOMIC_ACQUIRE) & URCU_BP_GP_CTR_NEST_MASK) == 0;
+    if ((__atomic_load_n(r->nesting, __ATOMIC_ACQUIRE) & URCU_BP_GP_CTR_NEST_MASK) != 0)
+        return false;
+    LF_ACQUIRE(r->nesting);
+    return true;
 }
 
 /* Takes what has arrived. The readers are looked up after that, never before: one that noted itself

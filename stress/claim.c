@@ -1,0 +1,59 @@
+/*
+ * claim: who gives a slab up against who frees into it.
+ *
+ * Why: give_up and owned_push_remote both look twice; if one did not, a block would stay in the remote stack of a
+ * slab that nobody looks at again.
+ * How: two threads make blocks of which two to eight fit into a slab, so that a heap gives its oldest slab up
+ * every few blocks, at OWNED_MOST of them; two threads free them, each block about when its slab is given up:
+ * some before, some after, some between the two looks. Nobody frees into a slab again whose blocks are all free:
+ * what was left in one is found at the end, when all blocks were freed and some still count as out. Blocks go
+ * one way only. Edges: `owner` from give_up to claim_owner; push on `remote` to drain; both second looks.
+ * How long: 2 s.
+ */
+#include "stress.h"
+
+#define MAKERS 2
+#define SLOTS  64 /* about OWNED_MOST slabs, of two to eight blocks */
+
+static slot slots[MAKERS][SLOTS];
+
+static void make(struct worker *w)
+{
+    size_t n = 32768;
+    for (unsigned turn = 0; !stress_over(w); turn++) {
+        if (turn % 1024 == 0)
+            n = (size_t)8192 << rng_below(&w->rng, 3);
+        slots_put(w, slots[w->number], SLOTS, parcel_make(w, n));
+    }
+}
+
+/* In the order of slots at times, at random at others: so the depth of the queue wanders about. */
+static void take(struct worker *w)
+{
+    while (!stress_over(w)) {
+        slot *from = slots[rng_below(&w->rng, MAKERS)];
+        for (uint64_t left = rng_below(&w->rng, SLOTS); left > 0; left--) {
+            parcel x = slot_take(&from[rng_below(&w->rng, SLOTS)]);
+            if (x != 0)
+                parcel_free(x);
+        }
+    }
+}
+
+static void body(struct worker *w)
+{
+    if (w->number < MAKERS)
+        make(w);
+    else
+        take(w);
+}
+
+int main(int argc, char **argv)
+{
+    stress_begin(argc, argv, "claim");
+    stress_expect(1000, NULL, 0);
+    stress_run(2 * MAKERS, body, NULL);
+    slots_free(slots[0], MAKERS * SLOTS);
+    stress_all_freed();
+    return stress_end();
+}

@@ -1,0 +1,68 @@
+/*
+ * realloc: blocks are resized by threads that did not make them.
+ *
+ * Why: realloc frees the old block by the thread that resizes, shrinks and grows runs in place by giving units
+ * back and taking those that follow, and moves whales by page tables.
+ * How: four threads in a row. The first makes blocks of all tiers; the next two give each a new size, of the same
+ * tier or of another, after which its contents must be there up to the shorter length; the last frees. Blocks go
+ * down the row only, so what comes back up is ordered by the allocator alone. Edges: as prodcons, and `free` of a
+ * segment by segment_take_at and segment_return; registry_prepare and the moved whale's publication.
+ * How long: 2 s.
+ */
+#include "stress.h"
+
+#include <string.h>
+
+#define THREADS 4
+#define SLOTS   64
+
+static slot slots[THREADS - 1][SLOTS];
+
+static size_t size_for(struct rng *rng)
+{
+    uint64_t dice = rng_below(rng, 256);
+    if (dice == 0)
+        return ((size_t)1 << 20) + rng_below(rng, 1u << 20);
+    return dice < 32 ? 32769 + rng_below(rng, 200000) : rng_slab_size(rng);
+}
+
+static parcel resize(struct worker *w, parcel x)
+{
+    parcel_check(x);
+    struct stamp was = *(struct stamp *)parcel_block(x);
+    size_t n =
+        rng_below(&w->rng, 2) == 0 ? size_for(&w->rng) : 16 + rng_below(&w->rng, 2 * was.bytes);
+    void *p = hak_realloc(parcel_block(x), n);
+    if (p == NULL)
+        stress_fail("out of memory at %zu bytes", n);
+    if (hak_malloc_usable_size(p) < n)
+        stress_fail("realloc to %zu bytes gave %zu", n, hak_malloc_usable_size(p));
+    block_check_kept(p, &was, n < was.bytes ? n : was.bytes);
+    block_stamp(w, p, n);
+    w->met++;
+    return parcel_of(p);
+}
+
+static void body(struct worker *w)
+{
+    while (!stress_over(w)) {
+        parcel x = w->number == 0 ? parcel_make(w, size_for(&w->rng))
+                                  : slot_take(&slots[w->number - 1][rng_below(&w->rng, SLOTS)]);
+        if (x != 0 && w->number != 0 && w->number != THREADS - 1)
+            x = resize(w, x);
+        if (x != 0 && w->number == THREADS - 1)
+            parcel_free(x);
+        else if (x != 0)
+            slots_put(w, slots[w->number], SLOTS, x);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    stress_begin(argc, argv, "realloc");
+    stress_expect(20, "blocks resized", 200);
+    stress_run(THREADS, body, NULL);
+    slots_free(slots[0], (THREADS - 1) * SLOTS);
+    stress_all_freed();
+    return stress_end();
+}
