@@ -15,6 +15,14 @@
 #define OWNERS_MOST 100000u
 #define ERRNO_MARK  1234 /* no call sets it */
 
+__thread _Atomic(void *) *block_in_hand;
+
+static void set_in_hand(void *p)
+{
+    if (block_in_hand != NULL)
+        atomic_store(block_in_hand, p);
+}
+
 void complain(int status, const char *format, ...)
 {
     char line[400];
@@ -134,20 +142,26 @@ void *block_make(uint32_t owner, uint32_t sequence, uint64_t random)
     if (((uintptr_t)p & 15) != 0)
         complain(1, "a block of %llu bytes is at %p, not aligned; ending",
                  (unsigned long long)stamp.bytes, p);
+    set_in_hand(p);
     stamp_write(p, &stamp);
+    set_in_hand(NULL);
     return p;
 }
 
 void *block_resize(void *p, uint32_t owner, uint32_t sequence, uint64_t random)
 {
     struct stamp before, stamp = {owner, sequence, random_size(random)};
+    set_in_hand(p);
     block_check(p);
     memcpy(&before, p, sizeof before);
+    set_in_hand(NULL);
     void *moved = realloc(p, stamp.bytes);
     if (moved == NULL)
         complain(1, "out of memory at %llu bytes; ending", (unsigned long long)stamp.bytes);
+    set_in_hand(moved);
     check_against(&before, moved, before.bytes < stamp.bytes ? before.bytes : stamp.bytes);
     stamp_write(moved, &stamp);
+    set_in_hand(NULL);
     return moved;
 }
 
@@ -155,8 +169,10 @@ void block_free(void *p)
 {
     if (p == NULL)
         return;
+    set_in_hand(p);
     block_check(p);
     memset(p, 0xdd, sizeof(struct stamp));
+    set_in_hand(NULL);
     errno = ERRNO_MARK;
     free(p);
     if (errno != ERRNO_MARK)

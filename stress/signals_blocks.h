@@ -10,6 +10,7 @@
 #ifndef SIGNALS_BLOCKS_H
 #define SIGNALS_BLOCKS_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,9 @@ void *block_resize(void *p, uint32_t owner, uint32_t sequence, uint64_t random);
 void block_check(const void *p);
 /* Checks, overwrites and frees it; free must keep errno. NULL is allowed. */
 void block_free(void *p);
+
+/* If set, what the thread is filling or checking is there as well, so that who survives it can free it. */
+extern __thread _Atomic(void *) *block_in_hand;
 
 /* A field of /proc/self/status in KiB ("VmHWM:"), -1 if it is not there. Allocates nothing. */
 long status_kib(const char *field);
