@@ -108,6 +108,28 @@ static bool holds_out(const struct heap *h)
     return false;
 }
 
+static void *free_and_trim(void *blocks)
+{
+    for (int i = 0; i < FREED; i++)
+        hak_free(((void **)blocks)[i]);
+    bool held = holds_out(heap_current);
+    hak_malloc_trim(0);
+    return held && !holds_out(heap_current) ? heap_current : NULL;
+}
+
+/* Not even what is on its way to others. */
+static void test_trimming_sends_off_what_was_gathered(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    void *blocks[FREED], *ok;
+    for (int i = 0; i < FREED; i++)
+        blocks[i] = hak_malloc(80);
+    assert_int_equal(pthread_create(&thread, NULL, free_and_trim, blocks), 0);
+    pthread_join(thread, &ok);
+    assert_non_null(ok);
+}
+
 /* What it has freed of others' blocks, and its slabs, go on at once: nobody may come for its heap. */
 static void test_an_ended_thread_strands_nothing(void **state)
 {
@@ -179,6 +201,7 @@ int main(void)
         cmocka_unit_test(test_gone_stays_gone),
         cmocka_unit_test(test_a_parked_heap_is_taken_again),
         cmocka_unit_test(test_an_ended_thread_strands_nothing),
+        cmocka_unit_test(test_trimming_sends_off_what_was_gathered),
         cmocka_unit_test(test_bins_are_bounded),
         cmocka_unit_test(test_dissolving_leaves_nothing),
         cmocka_unit_test(test_a_double_free_is_seen),
