@@ -20,8 +20,7 @@
 #define BIN_MOST     4096
 #define PARKED_BYTES MIB(16) /* free blocks in all parked heaps together */
 
-VARIANT_HEAP_STORAGE struct heap *heap_current =
-    (struct heap *)(void *)(front.nothing + HEAP_START * HEAP_SENTINEL_STEP);
+VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
 
 static lf_stack parked;
@@ -69,6 +68,7 @@ static struct heap *heap_make(void)
         return NULL;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         h->bin[i].room = h->bin[i].limit = bin_limit(i);
+    h->unowned = UNIT_UNOWNED;
     owned_init(&h->owned, h->bin);
     set_busy(h);
     h->all_next = atomic_load_explicit(&all, memory_order_relaxed);

@@ -146,7 +146,7 @@ static void flush_overflow(struct heap *h, struct bin *bin)
     heap_flush_bin(h, bin, bin->limit / 2 + 1);
 }
 
-HAK_NOINLINE void free_overflow(struct heap *h, struct bin *bin)
+HAK_NOINLINE void free_overflow(struct bin *bin, struct heap *h)
 {
     COUNT(free_slow);
     struct heap *work = heap_open(h);
@@ -201,8 +201,9 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
     }
 }
 
-HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered, uintptr_t word)
+HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered)
 {
+    uintptr_t word = registry_word(p);
     if (p == NULL) {
         heap_leave(entered);
     } else if (word >= UNIT_WORDS && outbuf_add(&entered->out, p)) {
