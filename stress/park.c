@@ -65,36 +65,14 @@ static uint64_t below(uint64_t bound)
     return (rng * 0x2545f4914f6cdd1du >> 20) % bound;
 }
 
-static const char *name_of(const struct place *p)
-{
-    return trace_map()->function[p->function].name;
-}
-
 /* ---- the process ---- */
 
-static void process_start(void)
+static uint64_t total_of(const struct slot *s)
 {
-    memset(shared, 0, sizeof *shared);
-    shared->seed = below(UINT64_MAX);
-    shared->workers_wanted = WORKERS;
-    shared->newcomers_most = NEWCOMERS;
-    trace_start(work, options.library, options.preload, shared_fd);
-    stops_here = killed_here = 0;
-    running = true;
-}
-
-static void keep_worst(void)
-{
-    for (unsigned i = 0; i < PARK_SLOTS; i++)
-        if (shared->slot[i].worst_stopped > worst_stopped)
-            worst_stopped = shared->slot[i].worst_stopped;
-}
-
-static void process_end(void)
-{
-    keep_worst();
-    trace_end();
-    running = false;
+    uint64_t total = 0;
+    for (unsigned k = 0; k < KINDS; k++)
+        total += s->done[k];
+    return total;
 }
 
 /* Of what nobody waits for: all go on. */
@@ -115,6 +93,42 @@ static void run_for(unsigned us)
     uint64_t end = park_now() + us * 1000ull;
     for (uint64_t now = park_now(); now < end; now = park_now())
         dispatch(trace_next((unsigned)((end - now) / 1000 + 1)));
+}
+
+/* Who is stopped before there are others stops nobody. */
+static bool all_have_started(void)
+{
+    for (unsigned i = 0; i < WORKERS; i++)
+        if (total_of(&shared->slot[i]) == 0)
+            return false;
+    return true;
+}
+
+static void process_start(void)
+{
+    memset(shared, 0, sizeof *shared);
+    shared->seed = below(UINT64_MAX);
+    shared->workers_wanted = WORKERS;
+    shared->newcomers_most = NEWCOMERS;
+    trace_start(work, options.library, options.preload, shared_fd);
+    stops_here = killed_here = 0;
+    running = true;
+    while (!all_have_started())
+        run_for(1000);
+}
+
+static void keep_worst(void)
+{
+    for (unsigned i = 0; i < PARK_SLOTS; i++)
+        if (shared->slot[i].worst_stopped > worst_stopped)
+            worst_stopped = shared->slot[i].worst_stopped;
+}
+
+static void process_end(void)
+{
+    keep_worst();
+    trace_end();
+    running = false;
 }
 
 /* ---- catching a thread inside ---- */
@@ -249,14 +263,6 @@ static bool is_watched(const struct slot *s)
     return s->tid != 0 && !is_victim(victims, victim_count, s->tid);
 }
 
-static uint64_t total_of(const struct slot *s)
-{
-    uint64_t total = 0;
-    for (unsigned k = 0; k < KINDS; k++)
-        total += s->done[k];
-    return total;
-}
-
 static void watch_begin(void)
 {
     for (unsigned i = 0; i < PARK_SLOTS; i++) {
@@ -312,7 +318,7 @@ static void say_stall(const char *who, const char *how)
     printf("  stall: %s %s for %u ms; stopped:", who, how, options.deadline_ms);
     for (unsigned v = 0; v < victim_count; v++) {
         struct where where = trace_where(victims[v]);
-        printf(" %s%s", where.place != NULL ? name_of(where.place) : "?",
+        printf(" %s%s", where.place != NULL ? map_say(trace_map(), where.place) : "?",
                where.in_syscall ? ", in a system call" : "");
     }
     printf("\n");
@@ -340,6 +346,8 @@ static bool judge_all(bool newcomer_seen, bool last)
     }
     if (!any && !wait && !newcomer_seen && last)
         say_stall("every new thread", "unfinished");
+    if (any || (last && !newcomer_seen))
+        trace_say_threads(stdout);
     if (wait && last)
         starved++;
     return any || last || (!wait && newcomer_seen);
@@ -373,7 +381,9 @@ static void watch(unsigned epoch)
 static void note_stop(pid_t tid)
 {
     struct where where = trace_where(tid);
-    trace_map()->function[where.place->function].stops++;
+    struct map *m = trace_map();
+    for (size_t k = 0; k < where.place->depth; k++)
+        m->function[m->stack[where.place->first + k]].stops++;
     in_syscalls += where.in_syscall;
     victims[victim_count++] = tid;
 }
@@ -478,19 +488,28 @@ static int by_stops(const void *a, const void *b)
     return strcmp(f->name, g->name);
 }
 
+static bool has_file(const struct function *f)
+{
+    return strchr(f->name, ' ') != NULL;
+}
+
 static void say_places(void)
 {
     struct map *m = trace_map();
-    size_t never = 0;
+    size_t reached = 0, all = 0;
     qsort(m->function, m->functions, sizeof *m->function, by_stops);
-    printf("stopped in:\n");
-    for (size_t i = 0; i < m->functions && m->function[i].stops != 0; i++)
-        printf("%6u %s\n", m->function[i].stops, m->function[i].name);
+    bool files = has_file(&m->function[0]);
+    printf("stopped in, inlined parts included:\n");
+    for (; reached < m->functions && m->function[reached].stops != 0; reached++)
+        printf("%6u %s\n", m->function[reached].stops, m->function[reached].name);
     printf("never stopped in:\n");
-    for (size_t i = 0; i < m->functions; i++)
-        if (m->function[i].stops == 0 && ++never)
-            printf("       %s\n", m->function[i].name);
-    printf("functions: %zu of %zu\n", m->functions - never, m->functions);
+    for (size_t i = all = reached; i < m->functions; i++) {
+        if (files && !has_file(&m->function[i]))
+            continue; /* padding */
+        printf("       %s\n", m->function[i].name);
+        all++;
+    }
+    printf("functions: %zu of %zu\n", reached, all);
 }
 
 static int report(double seconds)

@@ -68,49 +68,77 @@ static bool counts(const char *file, const char *files)
     return files == NULL || (*file != '?' && strstr(files, file) != NULL);
 }
 
-static void add_place(struct map *m, uint64_t offset, const char *function, const char *file)
+static void add_function(struct map *m, const char *name)
+{
+    m->stack = grown(m->stack, m->stacked, sizeof *m->stack);
+    m->stack[m->stacked++] = function_of(m, name);
+    m->place[m->places - 1].depth++;
+}
+
+/* To the last place. */
+static void add_named(struct map *m, const char *function, const char *file)
 {
     char name[1600];
     if (*function == '?') /* stripped: by KiB */
-        snprintf(name, sizeof name, "text+0x%lx", offset & ~1023ul);
+        snprintf(name, sizeof name, "text+0x%lx", m->place[m->places - 1].offset & ~1023ul);
+    else if (*file == '?')
+        snprintf(name, sizeof name, "%s", function);
     else
         snprintf(name, sizeof name, "%s (%s)", function, file);
-    m->place = grown(m->place, m->places, sizeof *m->place);
-    m->place[m->places++] = (struct place){offset, function_of(m, name)};
+    add_function(m, name);
+}
+
+static void begin_place(struct map *m, uint64_t offset)
+{
+    if (m->places == 0 || m->place[m->places - 1].depth != 0) {
+        m->place = grown(m->place, m->places, sizeof *m->place);
+        m->places++;
+    }
+    m->place[m->places - 1] = (struct place){.offset = offset, .first = m->stacked};
 }
 
 /* An address, then pairs of lines: the innermost function and its file first. */
 static void read_places(struct map *m, FILE *lines, const char *files)
 {
     char function[512], file[1024];
-    uint64_t offset = 0;
-    bool wanted = false;
     while (fgets(function, sizeof function, lines) != NULL) {
         if (strncmp(function, "0x", 2) == 0) {
-            offset = strtoull(function, NULL, 16);
-            wanted = true;
-        } else if (fgets(file, sizeof file, lines) != NULL && wanted) {
+            begin_place(m, strtoull(function, NULL, 16));
+        } else if (fgets(file, sizeof file, lines) != NULL) {
             function[strcspn(function, ".\n")] = '\0'; /* "f.part.0" is f */
-            wanted = false;
             if (counts(file_of(file), files))
-                add_place(m, offset, function, file_of(file));
+                add_named(m, function, file_of(file));
         }
     }
+    if (m->places != 0 && m->place[m->places - 1].depth == 0)
+        m->places--;
 }
 
 static void index_by_function(struct map *m)
 {
-    m->by_function = malloc(m->places * sizeof *m->by_function);
-    for (size_t i = 0; i < m->places; i++)
-        m->function[m->place[i].function].count++;
+    m->by_function = malloc(m->stacked * sizeof *m->by_function);
+    for (size_t i = 0; i < m->stacked; i++)
+        m->function[m->stack[i]].count++;
     for (size_t f = 1; f < m->functions; f++)
         m->function[f].first = m->function[f - 1].first + m->function[f - 1].count;
     size_t *next = calloc(m->functions, sizeof *next);
     for (size_t i = 0; i < m->places; i++) {
-        size_t f = m->place[i].function;
-        m->by_function[m->function[f].first + next[f]++] = i;
+        for (size_t k = 0; k < m->place[i].depth; k++) {
+            size_t f = m->stack[m->place[i].first + k];
+            m->by_function[m->function[f].first + next[f]++] = i;
+        }
     }
     free(next);
+}
+
+const char *map_say(const struct map *m, const struct place *p)
+{
+    static char text[1024];
+    size_t length = 0;
+    for (size_t k = 0; k < p->depth && length < sizeof text; k++)
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s", k != 0 ? " < " : "",
+                                   m->function[m->stack[p->first + k]].name);
+    return text;
 }
 
 struct map map_read(const char *library, uint64_t start, uint64_t stop, const char *files)

@@ -13,8 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What was inlined into it is part of it. */
 struct function {
-    char *name;   /* "function (file)" */
+    char *name;   /* "function (file)"; without a file if that is not known */
     size_t first; /* of its entries in map.by_function */
     size_t count;
     unsigned stops, tries; /* park's */
@@ -22,7 +23,8 @@ struct function {
 
 struct place {
     uint64_t offset; /* from where the library is loaded */
-    size_t function;
+    size_t first;    /* of its entries in map.stack: functions, the innermost first */
+    size_t depth;
 };
 
 struct map {
@@ -30,6 +32,8 @@ struct map {
     size_t places;
     struct function *function;
     size_t functions;
+    size_t *stack; /* indices of functions, by place */
+    size_t stacked;
     size_t *by_function; /* indices of places, by function */
 };
 
@@ -39,5 +43,8 @@ struct map map_read(const char *library, uint64_t start, uint64_t stop, const ch
 
 /* NULL: no instruction that counts. */
 struct place *map_at(const struct map *m, uint64_t offset);
+
+/* "innermost < ... < outermost", in a buffer of its own. */
+const char *map_say(const struct map *m, const struct place *p);
 
 #endif

@@ -370,6 +370,23 @@ char trace_state(pid_t tid, uint64_t *ran_ns)
     return end != NULL ? end[2] : 0;
 }
 
+void trace_say_threads(FILE *to)
+{
+    for (size_t i = 0; i < thread_count; i++) {
+        char path[64], line[256] = "";
+        uint64_t ran;
+        snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", process, threads[i].tid);
+        FILE *f = fopen(path, "r");
+        if (f != NULL && fgets(line, sizeof line, f) == NULL)
+            *line = '\0';
+        if (f != NULL)
+            fclose(f);
+        line[strcspn(line, "\n")] = '\0';
+        fprintf(to, "    thread %d, begun in window %u: %c, system call %s\n", threads[i].tid,
+                threads[i].began, trace_state(threads[i].tid, &ran), line);
+    }
+}
+
 /* ---- breakpoints ---- */
 
 void trace_plant(const struct place *p)

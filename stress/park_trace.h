@@ -13,6 +13,7 @@
 
 #include "park_map.h"
 
+#include <stdio.h>
 #include <sys/types.h>
 
 enum trace_kind {
@@ -56,6 +57,9 @@ void trace_continue(pid_t tid);
 struct where trace_where(pid_t tid);
 /* 'R', 'S', ... as /proc says; the nanoseconds of processor time so far. 0: it is gone. */
 char trace_state(pid_t tid, uint64_t *ran_ns);
+
+/* A line for each thread: what it is doing. */
+void trace_say_threads(FILE *to);
 
 /* int3 at a place, until the first hit or trace_clear. */
 void trace_plant(const struct place *p);

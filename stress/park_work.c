@@ -150,6 +150,7 @@ static void small(struct worker *w)
     for (unsigned i = 0; i < 32; i++) {
         void **at = &w->kept[below(w, KEPT)];
         free(*at);
+        *at = NULL;
         *at = make(w, small_size(w));
         done(w, KIND_SMALL);
     }
