@@ -96,15 +96,13 @@ static void *stamp(struct worker *w, void *p)
 static void *make_aligned(struct worker *w, size_t n)
 {
     void *p = NULL;
-    switch (below(w, 5)) {
+    switch (below(w, 4)) {
     case 0:
         return posix_memalign(&p, (size_t)16 << below(w, 8), n) == 0 ? p : NULL;
     case 1:
         return memalign((size_t)16 << below(w, 8), n);
     case 2:
         return valloc(n);
-    case 3:
-        return pvalloc(n);
     default:
         return reallocarray(NULL, 1, n + malloc_usable_size(w->kept[0]) % 64);
     }

@@ -28,6 +28,9 @@
 #include <unistd.h>
 
 #define REPEAT_MOST 600u
+/* hakmem is lock-free, not wait-free: a CAS that the other thread is asked to make fail, each time, never
+ * succeeds. So in a loop it is asked as often as this at an instruction, in one call. */
+#define ASKED_MOST 64u
 
 static struct {
     unsigned every, deadline_ms;
@@ -49,8 +52,9 @@ static struct tally {
 static uint64_t all_instructions, all_asked, phase_of_sample, worst_ns;
 static unsigned stalls, unmet;
 static char name[64], from[64],
-    expects[256]; /* copies: a thread that exits is past its scenario at once */
-static bool *met; /* by function of the map: in this scenario */
+    expects[256];         /* copies: a thread that exits is past its scenario at once */
+static bool *met;         /* by function of the map: in this scenario */
+static uint8_t *asked_at; /* by place of the map: in this call */
 
 /* ---- the other thread ---- */
 
@@ -143,8 +147,11 @@ static void visit(pid_t tid)
         met[trace_map()->stack[where.place->first + k]] = true;
     if (from_is_ahead())
         return;
-    if (++tally.instructions % options.every == phase_of_sample)
+    uint8_t *asked = &asked_at[where.place - trace_map()->place];
+    if (++tally.instructions % options.every == phase_of_sample && *asked < ASKED_MOST) {
+        ++*asked;
         ask_other(&where);
+    }
 }
 
 /* NULL: nothing is missing. */
@@ -175,6 +182,7 @@ static void finish_scenario(void)
 static void step_through(pid_t tid)
 {
     tally.calls++;
+    memset(asked_at, 0, trace_map()->places);
     memcpy(name, shared->name, sizeof name);
     memcpy(from, shared->from, sizeof from);
     memcpy(expects, shared->expects, sizeof expects);
@@ -190,6 +198,7 @@ static void step_through(pid_t tid)
 
 static void step_all(void)
 {
+    asked_at = calloc(trace_map()->places, 1);
     met = calloc(trace_map()->functions, sizeof *met);
     shared->sampled = options.every > 1;
     shared->go = 1;

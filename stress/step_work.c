@@ -27,6 +27,7 @@
 #define SMALL      64u
 #define MIDDLE     20000u /* three a slab, four a bin: slow paths are frequent */
 #define RUN        (1000u << 10)
+#define SHORT_RUN  (50u << 10)
 #define WHALE      (1500u << 10)
 #define GREAT      (48u << 20) /* more than the cache of whales takes */
 
@@ -58,6 +59,7 @@ static void touch_all_tiers(void)
         free(block[i]);
     free(malloc(RUN));
     free(malloc(WHALE));
+    free(malloc(GREAT)); /* retires a descriptor: polls for a grace period */
     free_given();
 }
 
@@ -128,6 +130,13 @@ static void keep_middle(void)
 static void keep_runs(void)
 {
     keep_many(RUN, 48);
+}
+
+/* Short, as copying is stepped too, byte by byte. */
+static void keep_short_runs(void)
+{
+    drop_kept();
+    keep_many(SHORT_RUN, 8);
 }
 
 static void keep_whales(void)
@@ -379,7 +388,7 @@ static const struct scenario scenarios[] = {
     {"run, new segment", give_small, malloc_run, nothing, NULL,
      .expects = "run_alloc take_from_new registry_publish open_units os_map_aligned ",
      .from = "take_from_new "},
-    {"run grows", nothing, grow, nothing, NULL, .expects = "large_resize "},
+    {"run grows", keep_short_runs, grow, nothing, NULL, .expects = "large_resize "},
     {"run shrinks", nothing, shrink, drop_kept, NULL, .expects = "run_resize segment_return "},
     {"bin overflow", keep_middle, free_one, drop_kept, NULL,
      .expects = "free_overflow heap_flush_bin slab_put_owner release_to_free put_back "},
