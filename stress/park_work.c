@@ -211,14 +211,15 @@ static void whale(struct worker *w)
     done(w, KIND_WHALE);
 }
 
-/* Many segments at once, not touched, and back. */
+/* Many segments at once, not touched, and back; all but some, so that there are ever more of them, and metadata
+ * of theirs to be made. */
 static void balloon(struct worker *w)
 {
-    void *block[128];
-    unsigned count = w->rounds == 0 ? 128 : 24;
+    void *block[24];
+    const unsigned count = 24;
     for (unsigned i = 0; i < count; i++)
         block[i] = malloc(1000u << 10);
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = w->rounds < 600 ? 8 : 0; i < count; i++)
         free(block[i]);
     done(w, KIND_LARGE);
 }

@@ -399,9 +399,10 @@ static const struct scenario scenarios[] = {
     {"run free: purge", keep_runs, free_one, drop_kept, NULL,
      .expects = "run_free purge_beyond purge_units ", .from = "purge_units "},
     {"run free: retirement", keep_runs, free_one, drop_kept, NULL,
-     .expects =
-         "retire_if_empty registry_unpublish rcu_retire poll_alone batch_end segment_reclaim ",
+     .expects = "retire_if_empty registry_unpublish rcu_retire poll_alone ",
      .from = "retire_if_empty "},
+    {"run free: grace period", keep_runs, free_one, drop_kept, NULL,
+     .expects = "batch_end segment_reclaim os_unmap ", .from = "segment_reclaim "},
     {"whale, cached", keep_whales, free_one, nothing, NULL,
      .expects = "whale_free cache_put slot_fill "},
     {"whale from the cache", give_small, malloc_whale, drop_kept, NULL,
