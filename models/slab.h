@@ -12,7 +12,9 @@
 
 #define SIZE_CLASS_COUNT 2u
 #define SLABS            2u
-#define SLAB_BLOCKS      2u
+#ifndef SLAB_BLOCKS
+#define SLAB_BLOCKS 2u
+#endif
 #define SLAB_LINKS       2u
 #define HEAPS            3u
 
@@ -96,9 +98,9 @@ inline chain slab_take_owner(slab *s)
 inline void slab_init_owner(slab *s, unsigned class_no)
 {
     s->free = &s->blocks[0];
-    s->free_last = &s->blocks[1];
-    s->blocks[0].next = &s->blocks[1];
-    s->blocks[1].next = nullptr;
+    s->free_last = &s->blocks[SLAB_BLOCKS - 1];
+    for (unsigned i = 0; i < SLAB_BLOCKS; i++)
+        s->blocks[i].next = i + 1 < SLAB_BLOCKS ? &s->blocks[i + 1] : nullptr;
     s->free_count = SLAB_BLOCKS;
     s->used = 0;
     atomic_store_explicit(&s->class_no, class_no, memory_order_relaxed);
@@ -445,7 +447,8 @@ inline void owned_push_remote(owned *o, slab *s, chain chain)
         owned_put(o, s, chain);
         return;
     }
-    chain_label(chain);
+    if (does(CHAIN_LABELS))
+        chain_label(chain);
     lf_stack_push_chain(&s->remote, chain.first, chain.last);
     lf_full_barrier_after_rmw(PUSH_REMOTE_BARRIER);
     if (does(PUSH_REMOTE_SECOND_LOOK))
@@ -590,11 +593,13 @@ struct seen_blocks {
     {
         times[b->slab->unit][b - b->slab->blocks]++;
     }
-    void add_list(block *b)
+    /* How many. */
+    unsigned add_list(block *b)
     {
-        unsigned left = SLAB_BLOCKS + 1;
-        for (; b != nullptr && left-- > 0; b = b->next)
+        unsigned count = 0;
+        for (; b != nullptr && count <= SLAB_BLOCKS; b = b->next, count++)
             add(b);
+        return count;
     }
     /* As drain would take them: a wrong label is seen as a wrong count. */
     void add_chains(block *b)
@@ -602,8 +607,11 @@ struct seen_blocks {
         unsigned left = SLAB_BLOCKS + 1;
         while (b != nullptr && left-- > 0) {
             chain chain = chain_read(b);
-            for (unsigned i = 0; i < chain.count; i++, b = b->next)
+            MUST(chain.count != 0);
+            for (unsigned i = 0; i < chain.count; i++, b = b->next) {
+                MUST(b != nullptr);
                 add(b);
+            }
         }
     }
 };
@@ -657,7 +665,8 @@ inline void world::check()
             seen.add(b);
     for (slab &s : slabs) {
         check_owner(this, &s, s.owner.debug_value());
-        seen.add_list(s.free);
+        unsigned free_count = seen.add_list(s.free);
+        MUST(s.free_count == free_count && s.used == SLAB_BLOCKS - free_count);
         seen.add_chains(s.remote.both.debug_value().head);
         for (unsigned i = 0; i < SLAB_BLOCKS; i++)
             MUST(seen.times[s.unit][i] == 1);
