@@ -58,7 +58,8 @@ template <typename node> unsigned load_generation(lf_stack<node> *s)
 }
 
 /* ck_pr_cas_ptr_value(&s->head, expected, set, seen) */
-template <typename node> bool cas_head_value(lf_stack<node> *s, node *expected, node *set, node **seen)
+template <typename node>
+bool cas_head_value(lf_stack<node> *s, node *expected, node *set, node **seen)
 {
     one_step step;
     head_and_generation<node> now = s->both.debug_value();
@@ -68,8 +69,8 @@ template <typename node> bool cas_head_value(lf_stack<node> *s, node *expected, 
 
 /* ck_pr_cas_ptr_2_value(s, compare, set, seen) */
 template <typename node>
-bool cas_2_value(lf_stack<node> *s, head_and_generation<node> compare, head_and_generation<node> set,
-                 head_and_generation<node> *seen)
+bool cas_2_value(lf_stack<node> *s, head_and_generation<node> compare,
+                 head_and_generation<node> set, head_and_generation<node> *seen)
 {
     one_step step;
     *seen = s->both.debug_value();

@@ -221,7 +221,8 @@ inline std::string describe(search s)
     if (s.type == rl::sched_full)
         return "all interleavings";
     std::string amount = std::to_string(s.amount);
-    return s.type == rl::sched_bound ? "all with at most " + amount + " preemptions" : amount + " at random";
+    return s.type == rl::sched_bound ? "all with at most " + amount + " preemptions"
+                                     : amount + " at random";
 }
 
 inline rl::test_params params_of(search s, std::ostream *out)
@@ -253,9 +254,10 @@ inline bool search_one(const scenario &s, const char *of, bool must_hold)
         rl::test_params again = params_of(how, &std::cout);
         s.run(again);
     }
-    std::printf("%-6s %s: %s: %s after %llu of %s, %.1f s\n", holds == must_hold ? "ok" : "FAILED", of,
-                s.name, rl::test_result_str(params.test_result), (unsigned long long)params.stop_iteration,
-                describe(how).c_str(), cpu_seconds() - start);
+    std::printf("%-6s %s: %s: %s after %llu of %s, %.1f s\n", holds == must_hold ? "ok" : "FAILED",
+                of, s.name, rl::test_result_str(params.test_result),
+                (unsigned long long)params.stop_iteration, describe(how).c_str(),
+                cpu_seconds() - start);
     std::fflush(stdout);
     return holds;
 }
@@ -290,7 +292,8 @@ inline int run_mutant(const model &m, const mutant &mutant)
     if (mutant.scenario == nullptr)
         missed = run_equivalent(m, mutant);
     for (const scenario &s : m.scenarios)
-        if (options.anywhere || (mutant.scenario != nullptr && std::strcmp(s.name, mutant.scenario) == 0))
+        if (options.anywhere ||
+            (mutant.scenario != nullptr && std::strcmp(s.name, mutant.scenario) == 0))
             missed += search_one(s, mutant.name, false);
     chosen = nullptr;
     return missed;
@@ -337,8 +340,9 @@ inline int model_main(const model &m, int argc, char **argv)
         {"trace", 'v', nullptr, 0, "print the interleaving of each failure", 0},
         {"only", 'o', "NAME", 0, "one scenario, or one mutant", 0},
         {}};
-    static const argp parser = {known, parse_option, nullptr, "Searches a model of hakmem's protocols.",
-                                nullptr, nullptr, nullptr};
+    static const argp parser = {
+        known,   parse_option, nullptr, "Searches a model of hakmem's protocols.",
+        nullptr, nullptr,      nullptr};
     argp_parse(&parser, argc, argv, 0, nullptr, nullptr);
     int failed = options.mutants ? run_mutants(m) : run_scenarios(m);
     if (failed != 0)

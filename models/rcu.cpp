@@ -21,7 +21,7 @@ struct retired_node {
 };
 
 struct reader {
-    atomic<unsigned> *nesting;   /* constant after publication */
+    atomic<unsigned> *nesting; /* constant after publication */
     plain<reader *> next;
     plain<bool> was_outside;
 };
@@ -31,7 +31,7 @@ template <bool membarrier> struct rcu_base {
     lf_stack<retired_node> arrivals;
     plain<retired_node *> batch;
     atomic<bool> polling;
-    atomic<retired_node *> slot; /* the registry's: of the one region */
+    atomic<retired_node *> slot;       /* the registry's: of the one region */
     atomic<unsigned> nesting[READERS]; /* liburcu's */
     reader note[READERS];
     retired_node region[REGIONS];
@@ -226,7 +226,8 @@ template <bool membarrier> struct rcu_base {
 };
 
 /* A reader's first section, against a retirer. */
-template <bool membarrier> struct first_section : rl::test_suite<first_section<membarrier>, 2>, rcu_base<membarrier> {
+template <bool membarrier>
+struct first_section : rl::test_suite<first_section<membarrier>, 2>, rcu_base<membarrier> {
     void before()
     {
         this->set_up();
@@ -245,7 +246,8 @@ template <bool membarrier> struct first_section : rl::test_suite<first_section<m
 };
 
 /* Another section of a reader that is noted already, against a retirer that polls again. */
-template <bool membarrier> struct next_section : rl::test_suite<next_section<membarrier>, 2>, rcu_base<membarrier> {
+template <bool membarrier>
+struct next_section : rl::test_suite<next_section<membarrier>, 2>, rcu_base<membarrier> {
     void before()
     {
         this->set_up();
@@ -267,7 +269,8 @@ template <bool membarrier> struct next_section : rl::test_suite<next_section<mem
 };
 
 /* Two grace periods one after the other: what was seen in the first says nothing about the second. */
-template <bool membarrier> struct two_batches : rl::test_suite<two_batches<membarrier>, 2>, rcu_base<membarrier> {
+template <bool membarrier>
+struct two_batches : rl::test_suite<two_batches<membarrier>, 2>, rcu_base<membarrier> {
     void before()
     {
         this->set_up();
@@ -291,7 +294,8 @@ template <bool membarrier> struct two_batches : rl::test_suite<two_batches<memba
 };
 
 /* A reader, a retirer, and somebody who polls. */
-template <bool membarrier> struct two_pollers : rl::test_suite<two_pollers<membarrier>, 3>, rcu_base<membarrier> {
+template <bool membarrier>
+struct two_pollers : rl::test_suite<two_pollers<membarrier>, 3>, rcu_base<membarrier> {
     void before()
     {
         this->set_up();
@@ -313,7 +317,8 @@ template <bool membarrier> struct two_pollers : rl::test_suite<two_pollers<memba
 };
 
 /* Two readers, one of them new. */
-template <bool membarrier> struct two_readers : rl::test_suite<two_readers<membarrier>, 3>, rcu_base<membarrier> {
+template <bool membarrier>
+struct two_readers : rl::test_suite<two_readers<membarrier>, 3>, rcu_base<membarrier> {
     void before()
     {
         this->set_up();
@@ -346,27 +351,36 @@ int main(int argc, char **argv)
          {"two_pollers/membarrier", rl::simulate<two_pollers<true>>, bound(4), bound(6)},
          {"two_readers/fences", rl::simulate<two_readers<false>>, bound(3), bound(5)},
          {"two_readers/membarrier", rl::simulate<two_readers<true>>, bound(3), bound(5)},
-         {"two_readers/at_random", rl::simulate<two_readers<true>>, at_random(100000), at_random(20000000)}},
+         {"two_readers/at_random", rl::simulate<two_readers<true>>, at_random(100000),
+          at_random(20000000)}},
         {{"note: no barrier", NOTE_BARRIER, omitted, "first_section/membarrier"},
          {"note: seq_cst -> relaxed", NOTE_CAS, memory_order_relaxed, "two_readers/membarrier"},
          {"note: left out", NOTE_READER, omitted, "first_section/membarrier"},
          {"batch_begin: no barrier", BATCH_BARRIER, omitted, "first_section/membarrier"},
-         {"batch_begin: was_outside of the last batch", BATCH_FORGETS, omitted, "two_batches/membarrier"},
+         {"batch_begin: was_outside of the last batch", BATCH_FORGETS, omitted,
+          "two_batches/membarrier"},
          {"poll: readers before arrivals", BATCH_THEN_READERS, omitted, "first_section/membarrier"},
-         {"poll: no membarrier before the look", POLL_BARRIER_BEFORE, omitted, "next_section/membarrier"},
+         {"poll: no membarrier before the look", POLL_BARRIER_BEFORE, omitted,
+          "next_section/membarrier"},
          {"poll: no fence before the look", POLL_BARRIER_BEFORE, omitted, nullptr,
           "where readers fence, the barrier in batch_begin is enough"},
-         {"poll: no membarrier after the look", POLL_BARRIER_AFTER, omitted, "next_section/membarrier"},
+         {"poll: no membarrier after the look", POLL_BARRIER_AFTER, omitted,
+          "next_section/membarrier"},
          {"poll: no look", POLL_LOOKS, omitted, "next_section/membarrier"},
          {"poll: nesting, acquire -> relaxed", OUTSIDE_LOAD, memory_order_relaxed, nullptr,
           "the barrier after the look acquires"},
-         {"poll: polling taken, acquire -> relaxed", POLLING_TAKEN, memory_order_relaxed, "two_pollers/fences"},
-         {"poll: polling given back, release -> relaxed", POLLING_GIVEN_BACK, memory_order_relaxed, "two_pollers/fences"},
+         {"poll: polling taken, acquire -> relaxed", POLLING_TAKEN, memory_order_relaxed,
+          "two_pollers/fences"},
+         {"poll: polling given back, release -> relaxed", POLLING_GIVEN_BACK, memory_order_relaxed,
+          "two_pollers/fences"},
          {"retire: arrivals, no release", PUSH_FENCES, omitted, "two_pollers/fences"},
          {"retire: arrivals, no acquire", POP_ALL_FENCE, omitted, nullptr,
           "the barrier in batch_begin acquires"},
-         {"retire: unpublishes afterwards", RETIRE_UNPUBLISHES_FIRST, omitted, "first_section/membarrier"},
-         {"publish: release -> relaxed", RCU_ASSIGN, memory_order_relaxed, "two_batches/membarrier"},
-         {"dereference: consume -> relaxed", RCU_DEREFERENCE, memory_order_relaxed, "two_batches/membarrier"}}};
+         {"retire: unpublishes afterwards", RETIRE_UNPUBLISHES_FIRST, omitted,
+          "first_section/membarrier"},
+         {"publish: release -> relaxed", RCU_ASSIGN, memory_order_relaxed,
+          "two_batches/membarrier"},
+         {"dereference: consume -> relaxed", RCU_DEREFERENCE, memory_order_relaxed,
+          "two_batches/membarrier"}}};
     return model_main(m, argc, argv);
 }

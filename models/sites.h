@@ -56,7 +56,6 @@ enum site {
     RCU_ASSIGN,
     RCU_DEREFERENCE,
     /* heap.c */
-    ADOPT_CAS,
     ADOPT_COMPARES,
     ADOPT_HEEDS_BUSY,
     PUT_CLEARS_FIRST,
@@ -72,14 +71,11 @@ enum site {
     PUT_BACK_FREE,
     PUT_BACK_HINTS,
     TRY_TAKE_CAS,
-    TAKE_LOAD,
-    TAKE_COMPARES,
     OPEN_UNITS_FREE,
     RETURN_DIRTY_FIRST,
     RETIRE_CAS,
     RETIRE_COMPARES,
     PURGE_LOOKS_AGAIN,
-    RECLAIM_ORDER,
 };
 
 #endif

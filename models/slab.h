@@ -15,8 +15,8 @@
 #ifndef SLAB_BLOCKS
 #define SLAB_BLOCKS 2u
 #endif
-#define SLAB_LINKS       2u
-#define HEAPS            3u
+#define SLAB_LINKS 2u
+#define HEAPS      3u
 
 /* ---- src/global/slab.h ---- */
 
@@ -27,8 +27,8 @@ enum unit_word : unsigned { UNIT_FOREIGN = 0, UNIT_FREE, UNIT_UNOWNED = 4 };
 struct block {
     plain<block *> next;
     plain<unsigned> chain;
-    plain<int> user;      /* what the program keeps in it */
-    struct slab *slab;    /* constant: what the address says */
+    plain<int> user;   /* what the program keeps in it */
+    struct slab *slab; /* constant: what the address says */
 };
 
 struct slab {
@@ -346,9 +346,8 @@ inline bool claim_owner(owned *o, slab *s)
     unsigned token = owned_token(o, slab_class(s));
     if (seen != SLAB_UNOWNED && seen != SLAB_SHARED)
         return false;
-    if (!atomic_compare_exchange_strong_explicit(&s->owner, &seen, token,
-                                                 order(CLAIM_CAS, memory_order_acq_rel),
-                                                 memory_order_relaxed))
+    if (!atomic_compare_exchange_strong_explicit(
+            &s->owner, &seen, token, order(CLAIM_CAS, memory_order_acq_rel), memory_order_relaxed))
         return false;
     if (does(CLAIM_CORRECTS_TOKEN) && token != owned_token(o, slab_class(s)))
         atomic_store_explicit(&s->owner, owned_token(o, slab_class(s)), memory_order_relaxed);
@@ -576,7 +575,8 @@ inline void set_up(slab *s, owned *o, unsigned out)
     s->word.store(owned_token(o, 0), rl::mo_relaxed, $);
     s->free_count = SLAB_BLOCKS - out;
     s->used = out;
-    the_world->free_units.store(the_world->free_units.debug_value() & ~(1u << s->unit), rl::mo_relaxed, $);
+    the_world->free_units.store(the_world->free_units.debug_value() & ~(1u << s->unit),
+                                rl::mo_relaxed, $);
     s->free = out < SLAB_BLOCKS ? &s->blocks[out] : nullptr;
     for (unsigned i = 0; i < out; i++)
         s->blocks[i].user = 1;
@@ -621,7 +621,8 @@ inline bool is_in_a_shared_stack(world *w, slab *s)
     for (auto &stack : w->stacks)
         for (unsigned k = 0; k < SLAB_LINKS; k++) {
             int left = SLABS + 1;
-            for (lf_node *n = stack.slabs[k].both.debug_value().head; n != nullptr && left-- > 0; n = n->next)
+            for (lf_node *n = stack.slabs[k].both.debug_value().head; n != nullptr && left-- > 0;
+                 n = n->next)
                 if (n == &s->link[k])
                     return true;
         }

@@ -221,8 +221,14 @@ struct mixed : slab_suite<mixed, 3> {
     {
         set_up(&slabs[0], heap(0), 2);
         set_up(&slabs[1], heap(1), 1);
-        held = {&slabs[0].blocks[0], nullptr, &slabs[1].blocks[0], nullptr,
-                &slabs[0].blocks[1], nullptr, nullptr, nullptr};
+        held = {&slabs[0].blocks[0],
+                nullptr,
+                &slabs[1].blocks[0],
+                nullptr,
+                &slabs[0].blocks[1],
+                nullptr,
+                nullptr,
+                nullptr};
     }
     void free_held(unsigned t, block *&b, bool ownerless)
     {
@@ -284,8 +290,10 @@ int main(int argc, char **argv)
          {"claim: the token of the old class", CLAIM_CORRECTS_TOKEN, omitted, "other_class"},
          {"give_up: owner, seq_cst -> acq_rel", GIVE_UP_OWNER, memory_order_acq_rel,
           "share_while_linked"},
-         {"give_up: owner, seq_cst -> acquire", GIVE_UP_OWNER, memory_order_acquire, "exit_and_free"},
-         {"give_up: owner, seq_cst -> relaxed", GIVE_UP_OWNER, memory_order_relaxed, "exit_and_free"},
+         {"give_up: owner, seq_cst -> acquire", GIVE_UP_OWNER, memory_order_acquire,
+          "exit_and_free"},
+         {"give_up: owner, seq_cst -> relaxed", GIVE_UP_OWNER, memory_order_relaxed,
+          "exit_and_free"},
          {"give_up: no barrier", GIVE_UP_BARRIER, omitted, "exit_and_free"},
          {"give_up: no second look", GIVE_UP_SECOND_LOOK, omitted, "exit_and_free"},
          {"push_remote: no barrier", PUSH_REMOTE_BARRIER, omitted, "exit_and_free"},
@@ -297,13 +305,15 @@ int main(int argc, char **argv)
          {"push_ownerless: owner, seq_cst -> relaxed", PUSH_OWNERLESS_CAS, memory_order_relaxed,
           "ownerless_while_linked"},
          {"shared_push: linked, seq_cst -> relaxed", PUSH_BY_LINKED, memory_order_relaxed, nullptr,
-          "Relacy's RMWs read the newest value: seq_cst over two atomics is not tried from this side"},
+          "Relacy's RMWs read the newest value: seq_cst over two atomics is not tried from this "
+          "side"},
          {"shared_pop: linked, seq_cst -> relaxed", POP_BY_LINKED, memory_order_relaxed, nullptr,
           "the same: who pushes reads it by an RMW"},
          {"shared_pop: linked is cleared after the claim", POP_BY_CLEARS_FIRST, omitted,
           "share_while_linked"},
          {"release_to_free: free, seq_cst -> relaxed", RETURN_UNIT, memory_order_relaxed,
           "release_and_take"},
-         {"find_free: free, acquire -> relaxed", TAKE_UNIT, memory_order_relaxed, "release_and_take"}}};
+         {"find_free: free, acquire -> relaxed", TAKE_UNIT, memory_order_relaxed,
+          "release_and_take"}}};
     return model_main(m, argc, argv);
 }
