@@ -367,25 +367,24 @@ struct make_and_adopt : rl::test_suite<make_and_adopt, 2>, heap_base {
 
 int main(int argc, char **argv)
 {
-    model m = {
-        "heap",
-        {{"come_and_go", rl::simulate<come_and_go>, bound(4), bound(6)},
-         {"borrow", rl::simulate<borrow>, bound(4), bound(6)},
-         {"forked", rl::simulate<forked>, bound(3), bound(6)},
-         {"two_adopt", rl::simulate<two_adopt<2>>, bound(4), bound(6)},
-         {"make_and_adopt", rl::simulate<make_and_adopt>, bound(4), full()},
-         {"three_adopt", rl::simulate<two_adopt<3>>, at_random(100000), at_random(20000000)}},
-        {{"adopt: no compare", ADOPT_COMPARES, omitted, "two_adopt"},
-         {"adopt: takes busy ones", ADOPT_HEEDS_BUSY, omitted, "forked"},
-         {"adopt: the list, acquire -> relaxed", ADOPT_ACQUIRE, memory_order_relaxed,
-          "make_and_adopt"},
-         {"make: release -> relaxed", MAKE_RELEASE, memory_order_relaxed, "make_and_adopt"},
-         {"put: holder is cleared after the push", PUT_CLEARS_FIRST, omitted, "come_and_go"},
-         {"pop: not busy", POP_SETS_BUSY, omitted, nullptr,
-          "heap_open sets it again; it matters to a fork in between"},
-         {"shelve: parked with its slab", DISOWN_BEFORE_PARKING, omitted, nullptr,
-          "its next holder goes on with it; it is a matter of memory"},
-         {"park: no release", PUSH_FENCES, omitted, "come_and_go"},
-         {"pop: next before head", POP_FENCE_NEXT, omitted, "three_adopt"}}};
+    model m = {"heap",
+               {{"come_and_go", rl::simulate<come_and_go>, bound(4), bound(5)},
+                {"borrow", rl::simulate<borrow>, bound(4), bound(6)},
+                {"forked", rl::simulate<forked>, bound(3), bound(5)},
+                {"two_adopt", rl::simulate<two_adopt<2>>, bound(4), bound(6)},
+                {"make_and_adopt", rl::simulate<make_and_adopt>, bound(4), full()},
+                {"three_adopt", rl::simulate<two_adopt<3>>, at_random(100000), at_random(5000000)}},
+               {{"adopt: no compare", ADOPT_COMPARES, omitted, "two_adopt"},
+                {"adopt: takes busy ones", ADOPT_HEEDS_BUSY, omitted, "forked"},
+                {"adopt: the list, acquire -> relaxed", ADOPT_ACQUIRE, memory_order_relaxed,
+                 "make_and_adopt"},
+                {"make: release -> relaxed", MAKE_RELEASE, memory_order_relaxed, "make_and_adopt"},
+                {"put: holder is cleared after the push", PUT_CLEARS_FIRST, omitted, "come_and_go"},
+                {"pop: not busy", POP_SETS_BUSY, omitted, nullptr,
+                 "heap_open sets it again; it matters to a fork in between"},
+                {"shelve: parked with its slab", DISOWN_BEFORE_PARKING, omitted, nullptr,
+                 "its next holder goes on with it; it is a matter of memory"},
+                {"park: no release", PUSH_FENCES, omitted, "come_and_go"},
+                {"pop: next before head", POP_FENCE_NEXT, omitted, "three_adopt"}}};
     return model_main(m, argc, argv);
 }

@@ -112,7 +112,7 @@ int main(int argc, char **argv)
     model m = {"lf_stack",
                {{"come_back", rl::simulate<come_back>, full(), full()},
                 {"three", rl::simulate<three>, bound(2), bound(4)},
-                {"three_at_random", rl::simulate<three>, at_random(100000), at_random(20000000)}},
+                {"three_at_random", rl::simulate<three>, at_random(100000), at_random(10000000)}},
                {{"pop: the generation stays", POP_GENERATION, omitted, "come_back"},
                 {"pop: head before generation", POP_GENERATION_FIRST, omitted, "come_back"},
                 {"pop: next before head", POP_FENCE_NEXT, omitted, "come_back"},

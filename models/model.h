@@ -10,7 +10,8 @@
  *
  * How: each scenario is searched to exhaustion (`full`), to exhaustion within a number of preemptions
  * (`bound`), or at random. Each mutant weakens one order or omits one step, and must be found in the
- * scenario that its line names. How long: seconds; --thorough raises the bounds.
+ * scenario that its line names; one that none can find says why. How long: seconds of CPU; --thorough
+ * raises the bounds, to minutes. Searches are deterministic: a failure has no seed but its iteration.
  *
  * What Relacy leaves out. In the two exhaustive searches a load sees the newest value or the one before
  * it, at random two before it. No load sees a value that is written later (load buffering). A seq_cst
@@ -143,8 +144,6 @@ class one_step
 };
 
 /* ---- mutants ---- */
-
-struct scenario;
 
 struct mutant {
     const char *name;

@@ -181,7 +181,7 @@ int main(int argc, char **argv)
                {{"one_chain", rl::simulate<one_chain>, full(), full()},
                 {"displaced", rl::simulate<displaced>, full(), full()},
                 {"reopened", rl::simulate<reopened>, full(), full()},
-                {"two_chains", rl::simulate<two_chains>, bound(3), bound(6)}},
+                {"two_chains", rl::simulate<two_chains>, bound(4), bound(6)}},
                {{"push: no label", CHAIN_LABELS, omitted, "one_chain"},
                 {"push: no release", PUSH_CHAIN_FENCE, omitted, "one_chain"},
                 {"drain: no acquire", POP_ALL_FENCE, omitted, "one_chain"},

@@ -375,9 +375,11 @@ inline void give_up(owned *o, slab *s)
     }
     bool room = slab_has_room_owner(s);
     registry_set_word(s, UNIT_UNOWNED + slab_class(s));
+    if (room && !does(GIVE_UP_THEN_PUSHES))
+        shared_push(s);
     atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED,
                              order(GIVE_UP_OWNER, memory_order_seq_cst));
-    if (room)
+    if (room && does(GIVE_UP_THEN_PUSHES))
         shared_push(s);
     lf_full_barrier_after_rmw(GIVE_UP_BARRIER);
     if (does(GIVE_UP_SECOND_LOOK) && !lf_stack_is_empty(&s->remote))
