@@ -165,7 +165,7 @@ static void in_another_thread(void (*body)(void))
 
 static void make_unowned(void)
 {
-    keep_many(SMALL, KEPT_MOST);
+    keep_many(MIDDLE, KEPT_MOST);
 }
 
 /* Full slabs that nobody owns. */
@@ -395,9 +395,9 @@ static const struct scenario scenarios[] = {
     {"remote free", prepare_remote, free_one, finish_remote, NULL,
      .expects = "outbuf_open slot_flush owned_push_remote lf_stack_push_chain "},
     {"claim", prepare_claim, free_one, drop_kept, NULL,
-     .expects = "slab_free owned_claim claim_owner settle "},
+     .expects = "heap_flush_bin owned_push_remote owned_claim claim_owner settle "},
     {"run free: purge", keep_runs, free_one, drop_kept, NULL,
-     .expects = "run_free purge_beyond purge_units ", .from = "purge_units "},
+     .expects = "run_free purge_excess purge_units ", .from = "purge_units "},
     {"run free: retirement", keep_runs, free_one, drop_kept, NULL,
      .expects = "retire_if_empty registry_unpublish rcu_retire poll_alone ",
      .from = "retire_if_empty "},
