@@ -155,6 +155,7 @@ struct segment_base {
 
     /* ---- purging ---- */
 
+    /* The real one leaves a segment with dirty units to the purge; here either may retire it. */
     void put_back(segment *of, unsigned mask)
     {
         unsigned before =

@@ -35,8 +35,7 @@ struct slab {
     lf_stack<block> remote;
     atomic<unsigned> owner;
     lf_node link[SLAB_LINKS];
-    atomic<bool> linked[SLAB_LINKS];
-    atomic<unsigned> linked_class[SLAB_LINKS];
+    atomic<unsigned> linked[SLAB_LINKS]; /* 0, or 1 + the class */
     atomic<unsigned> class_no;
     atomic<unsigned> word; /* the unit's, in the registry */
     unsigned unit;         /* constant */
@@ -177,11 +176,11 @@ inline world *the_world; /* of this iteration */
 /* shared.c: push_by */
 inline bool push_by(slab *s, unsigned class_no, unsigned k)
 {
-    bool was_linked =
-        atomic_exchange_explicit(&s->linked[k], true, order(PUSH_BY_LINKED, memory_order_seq_cst));
-    if (was_linked)
-        return atomic_load_explicit(&s->linked_class[k], memory_order_relaxed) == class_no;
-    atomic_store_explicit(&s->linked_class[k], class_no, memory_order_relaxed);
+    unsigned linked = 0, as = class_no + 1;
+    if (!atomic_compare_exchange_strong_explicit(&s->linked[k], &linked, as,
+                                                 order(PUSH_BY_LINKED, memory_order_seq_cst),
+                                                 order(PUSH_BY_LINKED, memory_order_seq_cst)))
+        return linked == as;
     lf_stack_push(&the_world->stacks[class_no].slabs[k], &s->link[k]);
     return true;
 }
@@ -207,7 +206,7 @@ inline slab *slab_of_link(lf_node *node, unsigned k)
 /* What a popper does before the claim; the mutant does it after. */
 inline void clear_linked(slab *s, unsigned k)
 {
-    atomic_store_explicit(&s->linked[k], false, order(POP_BY_LINKED, memory_order_seq_cst));
+    atomic_store_explicit(&s->linked[k], 0u, order(POP_BY_LINKED, memory_order_seq_cst));
 }
 
 /* shared.c: pop_by */
@@ -555,10 +554,8 @@ inline world::world()
         slab *s = &slabs[i];
         s->unit = i;
         s->entry = 0;
-        for (unsigned k = 0; k < SLAB_LINKS; k++) {
-            s->linked[k].store(false, rl::mo_relaxed, $);
-            s->linked_class[k].store(0, rl::mo_relaxed, $);
-        }
+        for (unsigned k = 0; k < SLAB_LINKS; k++)
+            s->linked[k].store(0, rl::mo_relaxed, $);
         for (block &b : s->blocks) {
             b.slab = s;
             b.chain = 0;
