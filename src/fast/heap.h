@@ -50,6 +50,16 @@ struct heap {
 
 static_assert(offsetof(struct heap, bin) == 0, "a token minus the heap is an offset of a bin");
 
+/* Of heaps: so a token tells its class, whosesoever it is. */
+#define HEAP_ALIGNMENT KIB(1)
+
+HAK_INLINE unsigned token_class(uintptr_t token)
+{
+    return (unsigned)(token % HEAP_ALIGNMENT / SIZE_BIN_BYTES);
+}
+
+static_assert(sizeof((struct heap *)0)->bin <= HEAP_ALIGNMENT, "all bins are in one aligned place");
+
 enum heap_sentinel { HEAP_INSIDE, HEAP_START, HEAP_GONE, HEAP_SENTINELS };
 
 static_assert(HEAP_SENTINELS == FRONT_NOTHINGS && sizeof(struct heap) <= FRONT_NOTHING &&
@@ -61,6 +71,11 @@ extern VARIANT_HEAP_STORAGE struct heap *heap_current VARIANT_HEAP_MODEL;
 HAK_INLINE struct heap *heap_sentinel(enum heap_sentinel which)
 {
     return (struct heap *)(void *)(front_base()->nothing[which]);
+}
+
+HAK_INLINE bool heap_is_sentinel(const struct heap *h)
+{
+    return (uintptr_t)h - (uintptr_t)front.nothing < sizeof front.nothing;
 }
 
 /* From here to heap_leave, a signal handler finds HEAP_INSIDE. The fences are for the compiler: a
