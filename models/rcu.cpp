@@ -344,7 +344,7 @@ int main(int argc, char **argv)
         {{"first_section/fences", rl::simulate<first_section<false>>, bound(6), full()},
          {"first_section/membarrier", rl::simulate<first_section<true>>, full(), full()},
          {"next_section/fences", rl::simulate<next_section<false>>, bound(6), full()},
-         {"next_section/membarrier", rl::simulate<next_section<true>>, bound(6), full()},
+         {"next_section/membarrier", rl::simulate<next_section<true>>, full(), full()},
          {"two_batches/fences", rl::simulate<two_batches<false>>, bound(5), bound(7)},
          {"two_batches/membarrier", rl::simulate<two_batches<true>>, bound(5), bound(8)},
          {"two_pollers/fences", rl::simulate<two_pollers<false>>, bound(4), bound(6)},
