@@ -12,7 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-long bench_threads = 4, bench_seconds = 2, bench_seed = 12345;
+long bench_threads = 4, bench_seed = 12345;
+double bench_seconds = 2;
 
 static const char *workload;
 static double started;
@@ -29,7 +30,7 @@ static void usage(const struct bench_option *options)
     fprintf(stderr, "usage: %s [-t THREADS] [-s SECONDS] [-e SEED]", workload);
     for (; options != NULL && options->letter != 0; options++)
         fprintf(stderr, " [-%c %s]", options->letter, options->what);
-    fprintf(stderr, ", each a whole number above 0\n");
+    fprintf(stderr, ", each above 0, and whole but for SECONDS\n");
     exit(2);
 }
 
@@ -44,7 +45,6 @@ static long *value_of(int letter, const struct bench_option *options)
 void bench_begin(int argc, char **argv, const char *name, const struct bench_option *options)
 {
     const struct bench_option common[] = {{'t', &bench_threads, ""},
-                                          {'s', &bench_seconds, ""},
                                           {'e', &bench_seed, ""},
                                           {0, NULL, ""}};
     char letters[64] = "t:s:e:";
@@ -52,6 +52,8 @@ void bench_begin(int argc, char **argv, const char *name, const struct bench_opt
     for (const struct bench_option *o = options; o != NULL && o->letter != 0; o++)
         snprintf(letters + strlen(letters), sizeof letters - strlen(letters), "%c:", o->letter);
     for (int c; (c = getopt(argc, argv, letters)) != -1;) {
+        if (c == 's' && (bench_seconds = atof(optarg)) > 0)
+            continue;
         long *value = value_of(c, common) != NULL ? value_of(c, common) : value_of(c, options);
         if (value == NULL || (*value = atol(optarg)) <= 0)
             usage(options);
@@ -79,7 +81,7 @@ void bench_start_clock(void)
 
 bool bench_over(void)
 {
-    return bench_now() - started >= (double)bench_seconds;
+    return bench_now() - started >= bench_seconds;
 }
 
 long bench_rss_kib(void)

@@ -26,7 +26,8 @@ struct bench_option {
     const char *what;
 };
 
-extern long bench_threads, bench_seconds, bench_seed;
+extern long bench_threads, bench_seed;
+extern double bench_seconds;
 
 /* Reads the command line; `options` ends with a letter of 0, and may be NULL. */
 void bench_begin(int argc, char **argv, const char *name, const struct bench_option *options);

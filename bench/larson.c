@@ -89,7 +89,7 @@ int main(int argc, char **argv)
             bench_fail("no thread");
         pthread_detach(thread);
     }
-    bench_sleep((double)bench_seconds);
+    bench_sleep(bench_seconds);
     atomic_store(&over, true);
     while (atomic_load(&lanes_running) > 0)
         bench_sleep(0.001);

@@ -88,7 +88,7 @@ static void body(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "children");
-    stress_expect(200, "forks", 2);
+    stress_expect(20, "forks", 1);
     stress_run(2 * MAKERS + 1, body, NULL);
     slots_free(slots[0], MAKERS * SLOTS);
     stress_all_freed();

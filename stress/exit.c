@@ -54,7 +54,7 @@ static void body(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "exit");
-    stress_expect(1000, "threads ended", 20);
+    stress_expect(100, "threads ended", 2);
     stress_run(2 * STARTERS, body, NULL);
     slots_free(slots[0], STARTERS * SLOTS);
     stress_all_freed();

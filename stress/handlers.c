@@ -111,7 +111,7 @@ int main(int argc, char **argv)
 {
     struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
     stress_begin(argc, argv, "handlers");
-    stress_expect(200, "handlers that interrupted hakmem", 20);
+    stress_expect(20, "handlers that interrupted hakmem", 2);
     sigaction(SIGUSR1, &action, NULL);
     stress_run(2 * MAKERS, body, NULL);
     slots_free(slots[0], MAKERS * SLOTS);

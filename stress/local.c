@@ -41,7 +41,7 @@ static void body(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "local");
-    stress_expect(20, NULL, 0);
+    stress_expect(2, NULL, 0);
     stress_run(THREADS, body, NULL);
     stress_all_freed();
     return stress_end();

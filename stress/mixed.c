@@ -71,7 +71,7 @@ static void body(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "mixed");
-    stress_expect(100, NULL, 0);
+    stress_expect(10, NULL, 0);
     stress_run(THREADS, body, NULL);
     slots_free(table[0], THREADS * TABLE);
     stress_all_freed();

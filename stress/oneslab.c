@@ -73,7 +73,7 @@ static void body(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "oneslab");
-    stress_expect(1000, "rounds", 20);
+    stress_expect(100, "rounds", 2);
     stress_run(1 + TAKERS, body, NULL);
     slots_free(slots[0], TAKERS * BATCH);
     stress_all_freed();

@@ -35,7 +35,7 @@ static void body(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "pingpong");
-    stress_expect(1000, NULL, 0);
+    stress_expect(100, NULL, 0);
     stress_run(THREADS, body, NULL);
     slots_free(between[0], SLOTS * THREADS / 2);
     stress_all_freed();

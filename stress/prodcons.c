@@ -83,7 +83,7 @@ __attribute__((unused)) static void ring(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, STRESS_NAME);
-    stress_expect(1000, NULL, 0);
+    stress_expect(100, NULL, 0);
     stress_run(THREADS, STRESS_MODE, NULL);
     slots_free(slots[0], RING * SLOTS);
     stress_all_freed();

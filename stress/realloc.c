@@ -60,7 +60,7 @@ static void body(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "realloc");
-    stress_expect(20, "blocks resized", 200);
+    stress_expect(2, "blocks resized", 20);
     stress_run(THREADS, body, NULL);
     slots_free(slots[0], (THREADS - 1) * SLOTS);
     stress_all_freed();

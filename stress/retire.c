@@ -79,7 +79,7 @@ static void body(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "retire");
-    stress_expect(5, "walks that found segments gone", 10);
+    stress_expect(1, "walks that found segments gone", 2);
     stress_run(THREADS, body, NULL);
     slots_free(banks[0], BANKS * SLOTS);
     stress_all_freed();

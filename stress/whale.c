@@ -63,7 +63,7 @@ static void body(struct worker *w)
 int main(int argc, char **argv)
 {
     stress_begin(argc, argv, "whale");
-    stress_expect(20, NULL, 0);
+    stress_expect(2, NULL, 0);
     stress_run(2 * MAKERS, body, NULL);
     slots_free(slots[0], MAKERS * SLOTS);
     stress_all_freed();

@@ -67,7 +67,7 @@ static void test_the_cache_is_bounded(void **state)
     bool zeroed;
     char *p[40];
     for (int i = 0; i < 40; i++)
-        p[i] = whale_alloc(MIB(2), 16, &zeroed);
+        memset(p[i] = whale_alloc(MIB(2), 16, &zeroed), 1, MIB(2));
     for (size_t i = 0; i < 40; i++) { /* 8 MiB, and half of what is in use */
         whale_free(p[i]);
         assert_true(whale_cached_bytes() <= MIB(8) + (39 - i) * MIB(2) / 2);
@@ -75,6 +75,7 @@ static void test_the_cache_is_bounded(void **state)
     assert_int_equal(whale_cached_bytes(), MIB(8));
     char *large = whale_alloc(MIB(30), 16, &zeroed); /* none is near that: the cache stays */
     assert_true(zeroed);
+    memset(large, 1, MIB(30));
     whale_free(large); /* alone it may be kept */
     assert_int_equal(whale_cached_bytes(), MIB(30));
     whale_free(whale_alloc(MIB(70), 16,
@@ -85,6 +86,22 @@ static void test_the_cache_is_bounded(void **state)
     assert_true(whale_drop_cache());
     assert_int_equal(whale_cached_bytes(), 0);
     assert_false(whale_drop_cache());
+}
+
+/* What was never written to holds no memory, and is kept beyond the bound. */
+static void test_sparse_whales_are_kept(void **state)
+{
+    (void)state;
+    bool zeroed;
+    char *p[10];
+    for (int i = 0; i < 10; i++) {
+        p[i] = whale_alloc(MIB(4), 16, &zeroed);
+        memset(p[i], 1, KIB(400));
+    }
+    for (int i = 0; i < 10; i++)
+        whale_free(p[i]);
+    assert_int_equal(whale_cached_bytes(), 10 * MIB(4));
+    whale_drop_cache();
 }
 
 /* Of the right length, or nearly; else the nearest one is made so. */
@@ -212,6 +229,7 @@ int main(void)
         cmocka_unit_test(test_runs_resize_in_place),
         cmocka_unit_test(test_whales_are_registered),
         cmocka_unit_test(test_the_cache_is_bounded),
+        cmocka_unit_test(test_sparse_whales_are_kept),
         cmocka_unit_test(test_cached_whales_are_reused),
         cmocka_unit_test(test_whales_grow_where_they_are_or_move),
         cmocka_unit_test(test_addresses_do_not_march),

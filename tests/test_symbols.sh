@@ -27,6 +27,7 @@ fi
 # symbol                  why it may be there
 allowed='
 mmap                      os.c: memory; waits for the kernel
+mincore                   os.c: how much of a mapping holds memory
 munmap                    os.c: memory; waits for the kernel
 mremap                    os.c: whales that grow; waits for the kernel
 madvise                   os.c: pages back; waits for the kernel

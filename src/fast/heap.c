@@ -20,8 +20,7 @@
 #define BIN_MOST     4096
 #define PARKED_BYTES MIB(16) /* free blocks in all parked heaps together */
 
-VARIANT_HEAP_STORAGE struct heap *heap_current =
-    (struct heap *)(void *)(front.nothing + HEAP_START * HEAP_SENTINEL_STEP);
+VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
 
 static lf_stack parked;
@@ -64,11 +63,13 @@ static void set_idle(struct heap *h)
 
 static struct heap *heap_make(void)
 {
-    struct heap *h = meta_alloc(sizeof *h);
-    if (h == NULL)
+    char *room = meta_alloc(sizeof(struct heap) + HEAP_ALIGNMENT - HAK_CACHE_LINE);
+    if (room == NULL)
         return NULL;
+    struct heap *h = (struct heap *)(void *)align_up((uintptr_t)room, HEAP_ALIGNMENT);
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         h->bin[i].room = h->bin[i].limit = bin_limit(i);
+    h->unowned = UNIT_UNOWNED;
     owned_init(&h->owned, h->bin);
     set_busy(h);
     h->all_next = atomic_load_explicit(&all, memory_order_relaxed);
@@ -165,6 +166,23 @@ static struct chain same_slab(struct block *first, int32_t most)
     return chain;
 }
 
+/* One's own go back at once. Others wait in the out-buffer for more of their slab: to take over a slab, or to
+ * push on it, costs the same for one block as for many. */
+static void flush_chain(struct heap *h, struct slab *s, struct chain chain)
+{
+    if (owned_has(&h->owned, s)) {
+        owned_put(&h->owned, s, chain);
+        return;
+    }
+    struct block *next = chain.first;
+    while (chain.count-- > 0) {
+        struct block *b = next;
+        next = b->next;
+        if (!outbuf_add(&h->out, b))
+            outbuf_open(&h->out, &h->owned, s, b);
+    }
+}
+
 void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count)
 {
     while (count > 0 && bin->head != NULL) {
@@ -172,15 +190,15 @@ void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count)
         bin->head = chain.last->next;
         bin->room += (int32_t)chain.count;
         count -= (int32_t)chain.count;
-        owned_push_remote(&h->owned, slab_of(chain.first), chain);
+        flush_chain(h, slab_of(chain.first), chain);
     }
 }
 
 void heap_dissolve(struct heap *h)
 {
-    outbuf_flush(&h->out, &h->owned);
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         heap_flush_bin(h, &h->bin[i], INT32_MAX);
+    outbuf_flush(&h->out, &h->owned);
     owned_disown_all(&h->owned);
 }
 
@@ -213,11 +231,6 @@ bool heap_dissolve_parked(void)
 
 /* ---- the slow paths' door ---- */
 
-static bool is_sentinel(const struct heap *h)
-{
-    return (uintptr_t)h - (uintptr_t)front.nothing < sizeof front.nothing;
-}
-
 /* A handler may have attached a heap between this thread's look at heap_current and its own attaching. */
 static struct heap *attach(void)
 {
@@ -232,7 +245,7 @@ struct heap *heap_open(struct heap *entered)
     struct heap *work = entered;
     if (entered == heap_sentinel(HEAP_START))
         work = attach();
-    else if (is_sentinel(entered))
+    else if (heap_is_sentinel(entered))
         work = heap_obtain();
     if (work != NULL)
         set_busy(work);
@@ -257,7 +270,7 @@ void heap_close(struct heap *entered, struct heap *work)
     struct heap *next = close_slow(entered, work);
     variant_slow_leave();
     heap_leave(next);
-    if (VARIANT_HEAP_PER_THREAD && !is_sentinel(next))
+    if (VARIANT_HEAP_PER_THREAD && !heap_is_sentinel(next))
         thread_watch_exit();
 }
 

@@ -34,8 +34,9 @@ static_assert(sizeof(struct bin) == SIZE_BIN_BYTES, "size_bin_offset is pre-scal
 
 struct heap {
     struct bin bin[SIZE_CLASS_COUNT]; /* owner only; first, as tokens are addresses of bins */
-    struct outbuf out;                /* owner only */
-    struct owned owned;               /* owner only */
+    uintptr_t unowned;  /* constant: UNIT_UNOWNED; a sentinel's is far from any unit's word */
+    struct outbuf out;  /* owner only */
+    struct owned owned; /* owner only */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -49,18 +50,32 @@ struct heap {
 
 static_assert(offsetof(struct heap, bin) == 0, "a token minus the heap is an offset of a bin");
 
+/* Of heaps: so a token tells its class, whosesoever it is. */
+#define HEAP_ALIGNMENT KIB(1)
+
+HAK_INLINE unsigned token_class(uintptr_t token)
+{
+    return (unsigned)(token % HEAP_ALIGNMENT / SIZE_BIN_BYTES);
+}
+
+static_assert(sizeof((struct heap *)0)->bin <= HEAP_ALIGNMENT, "all bins are in one aligned place");
+
 enum heap_sentinel { HEAP_INSIDE, HEAP_START, HEAP_GONE, HEAP_SENTINELS };
 
-/* All three are zeroes, so they may overlap. */
-#define HEAP_SENTINEL_STEP HAK_CACHE_LINE
-static_assert(sizeof(struct heap) + HEAP_SENTINELS * HEAP_SENTINEL_STEP <= FRONT_NOTHING,
-              "sentinels read zeroes only");
+static_assert(HEAP_SENTINELS == FRONT_NOTHINGS && sizeof(struct heap) <= FRONT_NOTHING &&
+                  offsetof(struct heap, unowned) == FRONT_NOT_ZERO,
+              "sentinels are the nothings of global/front.h");
 
 extern VARIANT_HEAP_STORAGE struct heap *heap_current VARIANT_HEAP_MODEL;
 
 HAK_INLINE struct heap *heap_sentinel(enum heap_sentinel which)
 {
-    return (struct heap *)(void *)(front_base()->nothing + which * HEAP_SENTINEL_STEP);
+    return (struct heap *)(void *)(front_base()->nothing[which]);
+}
+
+HAK_INLINE bool heap_is_sentinel(const struct heap *h)
+{
+    return (uintptr_t)h - (uintptr_t)front.nothing < sizeof front.nothing;
 }
 
 /* From here to heap_leave, a signal handler finds HEAP_INSIDE. The fences are for the compiler: a
@@ -86,10 +101,12 @@ HAK_INLINE struct bin *heap_bin_at(struct heap *h, size_t offset)
     return (struct bin *)((char *)h + offset);
 }
 
-/* "Mine?" and "which bin?" in one subtraction: a registry word of a slab that h owns is its bin. */
-HAK_INLINE bool heap_is_own_bin(const struct heap *h, uintptr_t word)
+/* Where a block goes whose unit has this word: the offset of its bin, if the slab is h's own or nobody's;
+ * else more than sizeof h->bin. A program of many slabs meets both in any order, so it must not be a
+ * branch: of the two differences, the one that is an offset is the lesser. A sentinel's are both far. */
+HAK_INLINE size_t heap_bin_offset(const struct heap *h, uintptr_t word)
 {
-    return word - (uintptr_t)h < sizeof h->bin;
+    return min_size(word - (uintptr_t)h, word - h->unowned);
 }
 
 HAK_INLINE void bin_push(struct bin *bin, struct block *b)

@@ -112,10 +112,10 @@ static HAK_NOINLINE void *realloc_more(void *block, size_t size)
     return resized != NULL ? resized : move(block, bytes, size);
 }
 
-/* A block of this thread's own slabs tells its size by its bin; and 0 fits in none. */
+/* A block that this thread would keep tells its size by its bin; and 0 fits in none. */
 void *hak_realloc(void *block, size_t size)
 {
-    size_t offset = registry_word(block) - (uintptr_t)heap_current;
+    size_t offset = heap_bin_offset(heap_current, registry_word(block));
     if (HAK_LIKELY(offset < sizeof heap_current->bin) &&
         HAK_LIKELY(fits(size, size_class_bytes[offset / SIZE_BIN_BYTES])))
         return block;

@@ -2,11 +2,11 @@
  * malloc.c: malloc and free. Page one of hakmem.
  *
  * malloc:  size -> bin -> its head.           A miss, or a large size, is malloc_slow's.
- * free:    address -> word of its unit -> if that is a bin of mine, push.
- *          A bin that runs over is free_overflow's; a block that is not mine is free_elsewhere's.
+ * free:    address -> word of its unit -> if the slab is mine or nobody's, push on that bin.
+ *          A bin that runs over is free_overflow's; another's block, and the rest, is free_elsewhere's.
  *
- * SYNCHRONIZATION: everything touched here is this thread's own, but for the word, which free reads and
- * which says "mine" only if this thread wrote it. Nothing waits, and a signal handler may call both at
+ * SYNCHRONIZATION: everything touched here is this thread's own, but for the word, which free reads. It
+ * says "mine" only if this thread wrote it; a block of nobody's slab may be in any bin. Nothing waits, and a signal handler may call both at
  * any instruction (heap.h).
  */
 #include "counters.h"
@@ -26,7 +26,7 @@ HAK_INLINE void give(struct heap *h, struct bin *bin, void *p)
 {
     bin_push(bin, p);
     if (HAK_UNLIKELY(bin->room < 0))
-        free_overflow(h, bin);
+        free_overflow(bin, h);
     else
         heap_leave(h);
 }
@@ -42,24 +42,15 @@ void *hak_malloc(size_t size)
     return malloc_slow(size, h);
 }
 
-/* Blocks of slabs that no heap owns are kept, if the heap owns enough; a sentinel never does. */
-static HAK_NOINLINE void free_not_own(void *p, struct heap *h, uintptr_t word)
-{
-    if (unit_is_unowned(word) && owned_enough(&h->owned))
-        give(h, heap_bin_at(h, word - UNIT_UNOWNED), p);
-    else
-        free_elsewhere(p, h, word);
-}
-
 void hak_free(void *p)
 {
     COUNT(free);
     struct heap *h = heap_enter();
-    uintptr_t word = registry_word(p);
-    if (HAK_LIKELY(heap_is_own_bin(h, word)))
-        give(h, (struct bin *)word, p);
+    size_t offset = heap_bin_offset(h, registry_word(p));
+    if (HAK_LIKELY(offset < sizeof h->bin))
+        give(h, heap_bin_at(h, offset), p);
     else
-        free_not_own(p, h, word);
+        free_elsewhere(p, h);
 }
 
 HAK_ALIAS(malloc, hak_malloc)

@@ -146,7 +146,7 @@ static void flush_overflow(struct heap *h, struct bin *bin)
     heap_flush_bin(h, bin, bin->limit / 2 + 1);
 }
 
-HAK_NOINLINE void free_overflow(struct heap *h, struct bin *bin)
+HAK_NOINLINE void free_overflow(struct bin *bin, struct heap *h)
 {
     COUNT(free_slow);
     struct heap *work = heap_open(h);
@@ -201,11 +201,19 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
     }
 }
 
-HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered, uintptr_t word)
+/* False: the slot for its slab holds another's, or h is a sentinel. */
+HAK_INLINE bool send_home(struct heap *h, void *p, uintptr_t word)
 {
+    return outbuf_add(&h->out, p) ||
+           (!heap_is_sentinel(h) && outbuf_start(&h->out, token_class(word), p));
+}
+
+HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered)
+{
+    uintptr_t word = registry_word(p);
     if (p == NULL) {
         heap_leave(entered);
-    } else if (word >= UNIT_WORDS && outbuf_add(&entered->out, p)) {
+    } else if (word >= UNIT_WORDS && send_home(entered, p, word)) {
         heap_leave(entered);
     } else if (word == UNIT_FOREIGN) {
         heap_leave(entered);

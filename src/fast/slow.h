@@ -11,7 +11,8 @@
  *   7. memory is out: all that is kept for later is given back, and once more from 3
  *   8. ENOMEM
  *
- * free_elsewhere, in order (free has kept nobody's block itself, if the heap owns enough slabs):
+ * free_elsewhere, in order (free has kept the blocks of its own slabs and of nobody's, unless
+ * it met a sentinel):
  *   1. NULL: nothing
  *   2. another heap's: into the out-buffer
  *   3. not hakmem's: to the C library
@@ -27,8 +28,8 @@
 #include "heap.h"
 
 void *malloc_slow(size_t size, struct heap *entered);
-void free_overflow(struct heap *h, struct bin *bin);
-void free_elsewhere(void *p, struct heap *entered, uintptr_t word);
+void free_overflow(struct bin *bin, struct heap *h);
+void free_elsewhere(void *p, struct heap *entered);
 
 /* Blocks over 32 KiB, or aligned to more than 32 KiB. *zeroed: known to read as zero. errno is set. */
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);

@@ -20,7 +20,13 @@
 
 static_assert(REGISTRY_LEAVES == 2048, "each root entry has its own first value");
 
+#define NOTHING                                                                                    \
+    {                                                                                              \
+        [FRONT_NOT_ZERO... FRONT_NOT_ZERO + sizeof(uintptr_t) - 1] = (char)FRONT_FAR_OFFSET        \
+    }
+
 _Alignas(HAK_CACHE_LINE) struct front front = {
+    .nothing = {NOTHING, NOTHING, NOTHING},
     .bin_offset = {SIZE_TINY_CLASSES(X_OFFSET)},
     .root = {ROOT_2048(0)},
 };

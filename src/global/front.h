@@ -17,12 +17,16 @@
 #define LEAF_SHIFT            37
 #define REGISTRY_LEAVES       ((size_t)1 << (REGISTRY_ADDRESS_BITS - LEAF_SHIFT))
 
-#define FRONT_NOTHING KIB(8)
+/* A heap that has nothing is zeroes, but for one word (heap.h: `unowned`). */
+#define FRONT_NOTHINGS   3
+#define FRONT_NOTHING    KIB(8)
+#define FRONT_NOT_ZERO   640
+#define FRONT_FAR_OFFSET 0x80 /* each byte of it */
 
 struct front {
-    char nothing[FRONT_NOTHING];              /* zeroes: the sentinel heaps (fast/heap.h) */
-    uint16_t bin_offset[SIZE_TINY_MAX + 1];   /* by bytes (global/size_class.h) */
-    _Atomic(uintptr_t) root[REGISTRY_LEAVES]; /* (global/registry.h) */
+    char nothing[FRONT_NOTHINGS][FRONT_NOTHING]; /* the sentinel heaps (fast/heap.h) */
+    uint16_t bin_offset[SIZE_TINY_MAX + 1];      /* by bytes (global/size_class.h) */
+    _Atomic(uintptr_t) root[REGISTRY_LEAVES];    /* (global/registry.h) */
 };
 
 extern _Alignas(HAK_CACHE_LINE) struct front front;

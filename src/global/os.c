@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -94,6 +95,23 @@ bool os_purge(void *start, size_t bytes)
     bool done = madvise(start, bytes, MADV_DONTNEED) == 0;
     errno = saved;
     return done;
+}
+
+/* mincore's answer is a byte a page. */
+size_t os_resident(void *start, size_t bytes)
+{
+    unsigned char pages[1024];
+    size_t page = os_page_size(), resident = 0;
+    int saved = errno;
+    for (size_t at = 0; at < bytes; at += sizeof pages * page) {
+        size_t part = min_size(bytes - at, sizeof pages * page);
+        if (mincore((char *)start + at, part, pages) != 0)
+            memset(pages, 1, sizeof pages);
+        for (size_t i = 0; i < part / page; i++)
+            resident += (size_t)(pages[i] & 1) * page;
+    }
+    errno = saved;
+    return resident;
 }
 
 bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes)

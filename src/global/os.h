@@ -19,6 +19,8 @@ void *os_map_aligned(size_t bytes, size_t alignment);
 bool os_unmap(void *start, size_t bytes);
 /* Gives the pages back at once; they read as zero afterwards. False: the contents are still there. */
 bool os_purge(void *start, size_t bytes);
+/* How many of a mapping's bytes hold memory; all, if the system does not tell. */
+size_t os_resident(void *start, size_t bytes);
 /* Grows or shrinks a mapping where it is. */
 bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes);
 /* Moves a mapping, with its pages, to a new aligned place of `new_bytes`, which os_map_aligned gave. On

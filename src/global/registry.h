@@ -42,11 +42,6 @@ enum unit_word {
     UNIT_WORDS = UNIT_UNOWNED + SIZE_CLASS_COUNT * SIZE_BIN_BYTES
 };
 
-HAK_INLINE bool unit_is_unowned(uintptr_t word)
-{
-    return word - UNIT_UNOWNED < SIZE_CLASS_COUNT * SIZE_BIN_BYTES;
-}
-
 enum region_kind { REGION_SEGMENT = 1, REGION_WHALE };
 
 /* The head of every segment and whale. */

@@ -18,8 +18,9 @@
 #define CACHE_SLOTS     32u
 #define CACHE_AGE_MS    1000u
 #define SINGLE_MOST     MIB(32)
-#define KEPT_SHARE      2 /* of what is in use, a part as large may be in the cache */
-#define SLACK_SHARE     8 /* of a whale, a part as large may be more than was asked for */
+#define SPARSE_MOST     16 /* times as many bytes as hold memory may be mapped */
+#define KEPT_SHARE      2  /* of what is in use, a part as large may be in the cache */
+#define SLACK_SHARE     8  /* of a whale, a part as large may be more than was asked for */
 #define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
 
 struct whale {
@@ -27,10 +28,12 @@ struct whale {
     struct retired retired;
     lf_node spare;
     _Atomic(uint64_t) freed_at; /* atomic, relaxed: milliseconds; written by who has it */
+    size_t resident;            /* by who has it: bytes, as it was freed */
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
 static _Atomic(size_t) cached_bytes;               /* atomic, relaxed: of what is in the cache */
+static _Atomic(size_t) cached_resident;            /* the same: what of it holds memory */
 static _Atomic(size_t) cache_limit_bytes = MIB(8); /* atomic, relaxed */
 static _Atomic(size_t) used_bytes; /* atomic, relaxed: of whales that are not in the cache */
 static lf_stack spare;             /* descriptors of no whale */
@@ -92,12 +95,18 @@ static void whale_unmap(struct whale *w)
 
 /* ---- the cache ---- */
 
+static void count_cached(const struct whale *w, size_t sign)
+{
+    atomic_fetch_add_explicit(&cached_bytes, sign * region_size(&w->region), memory_order_relaxed);
+    atomic_fetch_add_explicit(&cached_resident, sign * w->resident, memory_order_relaxed);
+}
+
 static bool slot_take(unsigned i, struct whale *w)
 {
     if (!atomic_compare_exchange_strong_explicit(&cache[i], &w, NULL, memory_order_acquire,
                                                  memory_order_relaxed))
         return false;
-    atomic_fetch_sub_explicit(&cached_bytes, region_size(&w->region), memory_order_relaxed);
+    count_cached(w, (size_t)-1);
     return true;
 }
 
@@ -106,11 +115,11 @@ static bool slot_fill(unsigned i, struct whale *w)
     struct whale *empty = NULL;
     if (atomic_load_explicit(&cache[i], memory_order_relaxed) != NULL)
         return false;
-    atomic_fetch_add_explicit(&cached_bytes, region_size(&w->region), memory_order_relaxed);
+    count_cached(w, 1);
     if (atomic_compare_exchange_strong_explicit(&cache[i], &empty, w, memory_order_release,
                                                 memory_order_relaxed))
         return true;
-    atomic_fetch_sub_explicit(&cached_bytes, region_size(&w->region), memory_order_relaxed);
+    count_cached(w, (size_t)-1);
     return false;
 }
 
@@ -136,7 +145,7 @@ static unsigned oldest_slot(uint64_t *since)
     return oldest;
 }
 
-/* A part of what is in use, and a least. */
+/* How much memory may be kept: a part of what is in use, and a least. */
 static size_t cache_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
@@ -144,11 +153,17 @@ static size_t cache_most(void)
     return limit == 0 ? 0 : limit + used / KEPT_SHARE;
 }
 
+static bool is_beyond(size_t most)
+{
+    return atomic_load_explicit(&cached_resident, memory_order_relaxed) > most ||
+           whale_cached_bytes() > most * SPARSE_MOST;
+}
+
 /* Those that were freed first go first. Others may fill it meanwhile: as many tries as there are slots. */
 static void cache_shrink(size_t most)
 {
     uint64_t since;
-    for (unsigned tries = CACHE_SLOTS; tries > 0 && whale_cached_bytes() > most; tries--) {
+    for (unsigned tries = CACHE_SLOTS; tries > 0 && is_beyond(most); tries--) {
         unsigned i = oldest_slot(&since);
         if (i == CACHE_SLOTS)
             return;
@@ -160,9 +175,8 @@ static void cache_shrink(size_t most)
 static bool cache_put(struct whale *w)
 {
     size_t most = cache_most();
-    size_t size = region_size(&w->region);
-    bool wanted = most != 0 && size <= max_size(most, SINGLE_MOST);
-    cache_shrink(wanted ? most - min_size(size, most) : most);
+    bool wanted = most != 0 && region_size(&w->region) <= max_size(most, SINGLE_MOST);
+    cache_shrink(wanted ? most - min_size(w->resident, most) : most);
     for (unsigned i = 0; wanted && i < CACHE_SLOTS; i++)
         if (slot_fill(i, w))
             return true;
@@ -327,6 +341,8 @@ void whale_free(void *p)
     count_used(-region_size(&w->region));
     atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
+    size_t size = region_size(&w->region);
+    w->resident = size <= max_size(cache_most(), SINGLE_MOST) ? os_resident(p, size) : size;
     if (!cache_put(w))
         whale_unmap(w);
 }

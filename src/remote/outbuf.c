@@ -5,38 +5,54 @@
  */
 #include "outbuf.h"
 
-static uint32_t slot_most(struct slab *s)
+static uint32_t slot_most(unsigned class_no)
 {
-    return (uint32_t)max_size(OUT_SLOT_BYTES / slab_block_bytes(s), 1);
+    return (uint32_t)max_size(OUT_SLOT_BYTES / size_class_bytes[class_no], 1);
 }
 
 static void slot_flush(struct out_slot *slot, struct owned *o)
 {
     struct slab *s = slab_of(slot->first);
-    char *unit = (char *)((uintptr_t)slot->unit << UNIT_SHIFT);
+    uintptr_t unit = (uintptr_t)slot->first & ~(UNIT_SIZE - 1);
     struct block *last = (struct block *)(unit + slot->last * SIZE_GRANULE);
-    struct chain chain = {slot->first, last, slot_most(s) - slot->room};
+    struct chain chain = {slot->first, last, slot_most(slab_class(s)) - slot->room};
     slot->first = NULL;
     slot->room = 0; /* closed: the next block opens it again */
     owned_push_remote(o, s, chain);
 }
 
+/* The child of a fork may find it at any of these steps: without a first block it holds nothing, and with
+ * one the rest is there. */
+static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, struct block *b)
+{
+    struct out_slot *slot = &out->slot[index];
+    b->next = NULL;
+    slot->unit = 0; /* no block's: closed to outbuf_add */
+    slot->last = (uint16_t)(((uintptr_t)b & (UNIT_SIZE - 1)) / SIZE_GRANULE);
+    slot->room = (uint16_t)(slot_most(class_no) - 1);
+    out->open[index / 64] |= (uint64_t)1 << index % 64;
+    atomic_signal_fence(memory_order_seq_cst);
+    slot->first = b;
+    atomic_signal_fence(memory_order_seq_cst);
+    slot->unit = (uint32_t)((uintptr_t)b >> UNIT_SHIFT);
+}
+
+bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
+{
+    unsigned index = outbuf_index((uintptr_t)p >> UNIT_SHIFT);
+    if (out->slot[index].first != NULL || slot_most(class_no) == 1)
+        return false;
+    slot_open(out, index, class_no, p);
+    return true;
+}
+
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p)
 {
-    uintptr_t unit = (uintptr_t)p >> UNIT_SHIFT;
-    unsigned index = outbuf_index(unit);
+    unsigned index = outbuf_index((uintptr_t)p >> UNIT_SHIFT);
     struct out_slot *slot = &out->slot[index];
     if (slot->first != NULL)
         slot_flush(slot, o);
-    struct block *b = p;
-    b->next = NULL;
-    *slot = (struct out_slot){
-        .first = b,
-        .unit = (uint32_t)unit,
-        .last = (uint16_t)(((uintptr_t)p & (UNIT_SIZE - 1)) / SIZE_GRANULE),
-        .room = (uint16_t)(slot_most(s) - 1),
-    };
-    out->open[index / 64] |= (uint64_t)1 << index % 64;
+    slot_open(out, index, slab_class(s), p);
     if (slot->room == 0)
         slot_flush(slot, o);
 }

@@ -48,12 +48,16 @@ HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
         return false;
     struct block *b = p;
     b->next = slot->first;
-    slot->room--;
-    atomic_signal_fence(memory_order_seq_cst); /* a fork may catch it here: one short, but whole */
+    atomic_signal_fence(memory_order_seq_cst);
     slot->first = b;
+    atomic_signal_fence(
+        memory_order_seq_cst); /* a fork that catches it here counts one too few: that is safe */
+    slot->room--;
     return true;
 }
 
+/* True if the slot was empty and took it: all by itself too, with no look at the slab. */
+bool outbuf_start(struct outbuf *out, unsigned class_no, void *p);
 /* Opens a slot for p's slab, with p in it, after what the slot held was pushed. */
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p);
 void outbuf_flush(struct outbuf *out, struct owned *o);

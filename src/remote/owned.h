@@ -48,12 +48,6 @@ HAK_INLINE bool is_token_of(const struct owned *o, uintptr_t word)
     return word - o->bins < (uintptr_t)SIZE_CLASS_COUNT * SIZE_BIN_BYTES;
 }
 
-/* Owns as many slabs as it may: a claim would cost it another one. False for a sentinel's. */
-HAK_INLINE bool owned_enough(const struct owned *o)
-{
-    return o->count >= OWNED_MOST;
-}
-
 HAK_INLINE bool owned_has(const struct owned *o, struct slab *s)
 {
     return is_token_of(o, atomic_load_explicit(&s->owner, memory_order_relaxed));

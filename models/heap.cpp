@@ -1,0 +1,390 @@
+/*
+ * heap.cpp: heaps change hands (src/fast/heap.c): parked and spare ones, borrowed ones, and those of
+ * threads that vanished in fork.
+ *
+ * Invariants: a heap has one holder, who sees what the last one left in it; while it is held `holder`
+ * says so; a heap that a slow path left half done is never taken; at rest each heap is held, in a stack,
+ * or was lost with its thread.
+ *
+ * A fork is modelled by its outcome: start() runs the vanished threads up to a point of their slow path,
+ * which the search chooses, and the threads of the scenario are the child's. What a heap owns is one
+ * number, and a slab's `owner` and word that its exit gives up.
+ */
+#include "lf_stack.h"
+
+#define HEAPS 4
+
+#define HEAP_BUSY             1u
+#define HEAP_HELD(generation) (((generation) + 1u) << 1)
+
+struct heap {
+    plain<int> bin;   /* what only its holder touches: even when whole */
+    plain<bool> owns; /* the one slab */
+    lf_node link;
+    plain<heap *> all_next;
+    atomic<unsigned> holder;
+};
+
+struct heap_base {
+    heap heaps[HEAPS];
+    unsigned made = 0; /* the check's, and meta_alloc's */
+    lf_stack<lf_node> parked, spare;
+    atomic<heap *> all;
+    atomic<unsigned> generation;
+    atomic<unsigned> word;   /* of the slab: which heap's, or 0 */
+    heap *heap_held[4] = {}; /* by thread; the last is the vanished one */
+    bool lost[HEAPS] = {};
+
+    void set_up()
+    {
+        all.store(nullptr, rl::mo_relaxed, $);
+        generation.store(0, rl::mo_relaxed, $);
+        word.store(0, rl::mo_relaxed, $);
+        for (heap &h : heaps) {
+            h.holder.store(0, rl::mo_relaxed, $);
+            h.owns = false;
+        }
+    }
+
+    unsigned name_of(heap *h)
+    {
+        return (unsigned)(h - heaps) + 1;
+    }
+
+    /* No fork comes in between here. */
+    unsigned held_now()
+    {
+        with_last_step quiet;
+        return HEAP_HELD(atomic_load_explicit(&generation, memory_order_relaxed));
+    }
+
+    void set_holder(heap *h, unsigned holder)
+    {
+        atomic_store_explicit(&h->holder, holder, memory_order_relaxed);
+    }
+
+    void set_busy(heap *h)
+    {
+        set_holder(h, held_now() | HEAP_BUSY);
+    }
+
+    void set_idle(heap *h)
+    {
+        set_holder(h, held_now());
+    }
+
+    heap *heap_make()
+    {
+        MUST(made < HEAPS);
+        heap *h = &heaps[made++], *next;
+        h->bin = 0;
+        set_busy(h);
+        next = atomic_load_explicit(&all, memory_order_relaxed);
+        do
+            h->all_next = next;
+        while (!atomic_compare_exchange_weak_explicit(
+            &all, &next, h, order(MAKE_RELEASE, memory_order_release), memory_order_relaxed));
+        return h;
+    }
+
+    bool try_adopt(unsigned t, heap *h, unsigned now)
+    {
+        unsigned holder = atomic_load_explicit(&h->holder, memory_order_relaxed);
+        if (holder == 0 || holder == now || h == heap_held[t] ||
+            ((holder & HEAP_BUSY) != 0 && does(ADOPT_HEEDS_BUSY)))
+            return false;
+        if (does(ADOPT_COMPARES))
+            return atomic_compare_exchange_strong_explicit(
+                &h->holder, &holder, now | HEAP_BUSY, memory_order_acquire, memory_order_relaxed);
+        atomic_store_explicit(&h->holder, now | HEAP_BUSY, memory_order_relaxed);
+        return true;
+    }
+
+    heap *adopt_vanished(unsigned t)
+    {
+        unsigned now = held_now();
+        if (now == HEAP_HELD(0))
+            return nullptr;
+        heap *h = atomic_load_explicit(&all, order(ADOPT_ACQUIRE, memory_order_acquire));
+        while (h != nullptr && !try_adopt(t, h, now))
+            h = h->all_next;
+        return h;
+    }
+
+    heap *pop(lf_stack<lf_node> *stack)
+    {
+        if (lf_stack_is_empty(stack))
+            return nullptr;
+        lf_node *node = lf_stack_pop_mpmc(stack);
+        if (node == nullptr)
+            return nullptr;
+        heap *h = nullptr;
+        for (heap &candidate : heaps)
+            h = &candidate.link == node ? &candidate : h;
+        if (does(POP_SETS_BUSY))
+            set_busy(h);
+        return h;
+    }
+
+    heap *heap_obtain(unsigned t)
+    {
+        heap *h = pop(&parked);
+        if (h == nullptr)
+            h = pop(&spare);
+        if (h == nullptr)
+            h = adopt_vanished(t);
+        return h != nullptr ? h : heap_make();
+    }
+
+    void put(lf_stack<lf_node> *stack, heap *h)
+    {
+        if (does(PUT_CLEARS_FIRST))
+            set_holder(h, 0);
+        lf_stack_push(stack, &h->link);
+        if (!does(PUT_CLEARS_FIRST))
+            set_holder(h, 0);
+    }
+
+    /* owned.c: owned_disown_all, of one slab: the word is changed while it is still owned. */
+    void owned_disown_all(heap *h)
+    {
+        if (!h->owns)
+            return;
+        atomic_store_explicit(&word, 0u, memory_order_release);
+        h->owns = false;
+    }
+
+    void shelve(heap *h, bool dissolve)
+    {
+        if (does(DISOWN_BEFORE_PARKING))
+            owned_disown_all(h);
+        if (!dissolve) {
+            put(&parked, h);
+            return;
+        }
+        h->bin = 0; /* heap_dissolve */
+        put(&spare, h);
+    }
+
+    heap *heap_open(unsigned t, bool inside)
+    {
+        heap *work;
+        if (inside) {
+            work = heap_obtain(t);
+        } else {
+            if (heap_held[t] == nullptr)
+                heap_held[t] = heap_obtain(t);
+            work = heap_held[t];
+        }
+        set_busy(work);
+        return work;
+    }
+
+    void heap_close(heap *work, bool inside)
+    {
+        if (inside)
+            shelve(work, true);
+        else
+            set_idle(work);
+    }
+
+    void heap_retire(unsigned t)
+    {
+        heap *h = heap_held[t];
+        set_busy(h);
+        heap_held[t] = nullptr;
+        shelve(h, false);
+    }
+
+    /* ---- the users ---- */
+
+    /* The slow path: the heap is not whole in between. */
+    void work_in(heap *h)
+    {
+        MUST((h->holder.debug_value() & HEAP_BUSY) != 0 && h->bin % 2 == 0);
+        h->bin = h->bin + 1;
+        if (!h->owns && atomic_load_explicit(&word, memory_order_relaxed) == 0) {
+            h->owns = true;
+            atomic_store_explicit(&word, name_of(h), memory_order_release);
+        }
+        h->bin = h->bin + 1;
+    }
+
+    /* malloc or free, whose slow path it takes; `inside` in a handler. */
+    void call(unsigned t, bool inside)
+    {
+        heap *h = heap_open(t, inside);
+        work_in(h);
+        heap_close(h, inside);
+    }
+
+    /* The word says "mine" only while the heap owns the slab (registry.h). */
+    void look_at_word(unsigned t)
+    {
+        heap *h = heap_held[t];
+        if (atomic_load_explicit(&word, memory_order_relaxed) == name_of(h))
+            MUST(h->owns);
+    }
+
+    bool is_in(lf_stack<lf_node> *stack, heap *h)
+    {
+        int left = HEAPS + 1;
+        for (lf_node *n = stack->both.debug_value().head; n != nullptr && left-- > 0; n = n->next)
+            if (n == &h->link)
+                return true;
+        return false;
+    }
+
+    void check(unsigned lost_holder)
+    {
+        for (heap *h = heaps; h < heaps + made; h++) {
+            unsigned stacked = is_in(&parked, h) + is_in(&spare, h), held = 0;
+            for (heap *in_hand : heap_held)
+                held += in_hand == h;
+            unsigned holder = h->holder.debug_value();
+            if (stacked + held == 0)
+                MUST(lost[h - heaps] && holder == lost_holder);
+            else
+                MUST(stacked + held == 1 &&
+                     holder == (held ? HEAP_HELD(generation.debug_value()) : 0));
+        }
+    }
+};
+
+/* Threads come and go: what one parks the next goes on with. */
+struct come_and_go : rl::test_suite<come_and_go, 2>, heap_base {
+    void before()
+    {
+        set_up();
+        call(3, false);
+        heap_retire(3);
+    }
+    void thread(unsigned t)
+    {
+        call(t, false);
+        look_at_word(t);
+        if (t == 0)
+            heap_retire(t);
+    }
+    void after()
+    {
+        check(0);
+    }
+};
+
+/* Handlers borrow, and give back, while a thread starts. */
+struct borrow : rl::test_suite<borrow, 2>, heap_base {
+    void before()
+    {
+        set_up();
+        call(3, false);
+        heap_retire(3);
+    }
+    void thread(unsigned t)
+    {
+        call(t, t == 0);
+    }
+    void after()
+    {
+        check(0);
+    }
+};
+
+/* The child of a fork: a thread vanished between two calls, or in its slow path at some point. */
+struct forked : rl::test_suite<forked, 2>, heap_base {
+    enum { IDLE, OPENED, HALF, POPPED, PUTTING, POINTS };
+    unsigned lost_holder = 0;
+
+    void vanish(unsigned point)
+    {
+        heap *h = &heaps[1];
+        lost[1] = point != IDLE;
+        lost_holder = point == OPENED || point == HALF ? HEAP_HELD(0) | HEAP_BUSY : 0;
+        set_holder(h, point == IDLE ? HEAP_HELD(0) : lost_holder);
+        if (point == HALF)
+            h->bin = h->bin + 1;
+    }
+    void before()
+    {
+        set_up();
+        call(0, false);
+        call(3, false);
+        vanish(rl::rand(POINTS));
+        heap_held[3] = nullptr;
+        generation.store(1, rl::mo_relaxed, $); /* heap_after_fork_child */
+        set_holder(heap_held[0], held_now());
+    }
+    /* The thread that forked borrows, or ends; its new thread starts, and ends. */
+    void thread(unsigned t)
+    {
+        call(t, t == 0);
+        if (t == 1)
+            heap_retire(1);
+    }
+    void after()
+    {
+        check(lost_holder);
+    }
+};
+
+/* Two threads of the child find the same vanished thread's heap. */
+template <int threads> struct two_adopt : rl::test_suite<two_adopt<threads>, threads>, heap_base {
+    void before()
+    {
+        set_up();
+        call(3, false);
+        heap_held[3] = nullptr;
+        generation.store(1, rl::mo_relaxed, $);
+    }
+    void thread(unsigned t)
+    {
+        call(t, false);
+        if (t != 0)
+            heap_retire(t);
+    }
+    void after()
+    {
+        check(0);
+    }
+};
+
+/* One thread makes a heap while another walks the list of all for those of vanished threads. */
+struct make_and_adopt : rl::test_suite<make_and_adopt, 2>, heap_base {
+    void before()
+    {
+        set_up();
+        generation.store(1, rl::mo_relaxed, $);
+    }
+    void thread(unsigned t)
+    {
+        call(t, false);
+    }
+    void after()
+    {
+        check(0);
+    }
+};
+
+int main(int argc, char **argv)
+{
+    model m = {"heap",
+               {{"come_and_go", rl::simulate<come_and_go>, bound(4), bound(5)},
+                {"borrow", rl::simulate<borrow>, bound(4), bound(6)},
+                {"forked", rl::simulate<forked>, bound(3), bound(5)},
+                {"two_adopt", rl::simulate<two_adopt<2>>, bound(4), bound(6)},
+                {"make_and_adopt", rl::simulate<make_and_adopt>, bound(4), full()},
+                {"three_adopt", rl::simulate<two_adopt<3>>, at_random(100000), at_random(5000000)}},
+               {{"adopt: no compare", ADOPT_COMPARES, omitted, "two_adopt"},
+                {"adopt: takes busy ones", ADOPT_HEEDS_BUSY, omitted, "forked"},
+                {"adopt: the list, acquire -> relaxed", ADOPT_ACQUIRE, memory_order_relaxed,
+                 "make_and_adopt"},
+                {"make: release -> relaxed", MAKE_RELEASE, memory_order_relaxed, "make_and_adopt"},
+                {"put: holder is cleared after the push", PUT_CLEARS_FIRST, omitted, "come_and_go"},
+                {"pop: not busy", POP_SETS_BUSY, omitted, nullptr,
+                 "heap_open sets it again; it matters to a fork in between"},
+                {"shelve: parked with its slab", DISOWN_BEFORE_PARKING, omitted, nullptr,
+                 "its next holder goes on with it; it is a matter of memory"},
+                {"park: no release", PUSH_FENCES, omitted, "come_and_go"},
+                {"pop: next before head", POP_FENCE_NEXT, omitted, "three_adopt"}}};
+    return model_main(m, argc, argv);
+}
