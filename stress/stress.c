@@ -110,13 +110,31 @@ struct worker *stress_main(void)
     return &main_worker;
 }
 
+/* Bytes in units that are not free: slabs and runs, whatever their own counts say. */
+static size_t bytes_taken(void)
+{
+    static const char before[] = "<segments count=\"%*u\" size=\"%zu\" free=\"%zu\"";
+    size_t size = 0, free_size = 0;
+    static char text[1 << 16];
+    FILE *stream = fmemopen(text, sizeof text, "w");
+    if (stream == NULL || hak_malloc_info(0, stream) != 0 || fclose(stream) != 0)
+        stress_fail("malloc_info failed");
+    const char *segments = strstr(text, "<segments");
+    if (segments == NULL || sscanf(segments, before, &size, &free_size) != 2)
+        stress_fail("malloc_info says nothing of segments: %s", text);
+    return size - free_size;
+}
+
 void stress_all_freed(void)
 {
     hak_malloc_trim(0);
     struct mallinfo2 left = hak_mallinfo2();
+    size_t taken = bytes_taken();
     if (left.uordblks != 0 || left.hblks != 0)
         stress_fail("all blocks were freed, but %zu bytes are out and %zu whales mapped",
                     left.uordblks, left.hblks);
+    if (taken != 0)
+        stress_fail("all blocks were freed, but %zu bytes of segments are in use", taken);
 }
 
 static void move_to(_Atomic(uint64_t) *sum, uint64_t *part)
