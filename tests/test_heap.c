@@ -88,6 +88,63 @@ static void test_a_parked_heap_is_taken_again(void **state)
     assert_ptr_equal(first, second);
 }
 
+#define FREED 32
+
+static void *free_and_allocate(void *blocks)
+{
+    for (int i = 0; i < FREED; i++)
+        hak_free(((void **)blocks)[i]);
+    void *p = hak_malloc(2000);
+    struct heap *h = heap_current;
+    hak_free(p);
+    return h;
+}
+
+static bool holds_out(const struct heap *h)
+{
+    for (unsigned i = 0; i < OUT_SLOTS; i++)
+        if (h->out.slot[i].first != NULL)
+            return true;
+    return false;
+}
+
+static void *free_and_trim(void *blocks)
+{
+    for (int i = 0; i < FREED; i++)
+        hak_free(((void **)blocks)[i]);
+    bool held = holds_out(heap_current);
+    hak_malloc_trim(0);
+    return held && !holds_out(heap_current) ? heap_current : NULL;
+}
+
+/* Not even what is on its way to others. */
+static void test_trimming_sends_off_what_was_gathered(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    void *blocks[FREED], *ok;
+    for (int i = 0; i < FREED; i++)
+        blocks[i] = hak_malloc(80);
+    assert_int_equal(pthread_create(&thread, NULL, free_and_trim, blocks), 0);
+    pthread_join(thread, &ok);
+    assert_non_null(ok);
+}
+
+/* What it has freed of others' blocks, and its slabs, go on at once: nobody may come for its heap. */
+static void test_an_ended_thread_strands_nothing(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    void *blocks[FREED], *h;
+    for (int i = 0; i < FREED; i++)
+        blocks[i] = hak_malloc(48);
+    assert_int_equal(pthread_create(&thread, NULL, free_and_allocate, blocks), 0);
+    pthread_join(thread, &h);
+    assert_ptr_not_equal(h, heap_current);
+    assert_false(holds_out(h));
+    assert_int_equal(((struct heap *)h)->owned.count, 0);
+}
+
 static void test_bins_are_bounded(void **state)
 {
     (void)state;
@@ -143,6 +200,8 @@ int main(void)
         cmocka_unit_test(test_inside_every_call_works_with_a_borrowed_heap),
         cmocka_unit_test(test_gone_stays_gone),
         cmocka_unit_test(test_a_parked_heap_is_taken_again),
+        cmocka_unit_test(test_an_ended_thread_strands_nothing),
+        cmocka_unit_test(test_trimming_sends_off_what_was_gathered),
         cmocka_unit_test(test_bins_are_bounded),
         cmocka_unit_test(test_dissolving_leaves_nothing),
         cmocka_unit_test(test_a_double_free_is_seen),

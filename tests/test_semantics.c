@@ -108,10 +108,16 @@ static void test_overflowing_products(void **state)
     void *p = malloc(100);
     memset(p, 7, 100);
     errno = 0;
-    assert_null(calloc(opaque(SIZE_MAX / 2), 3));
+    assert_null(calloc(opaque(SIZE_MAX / 2), 3)); /* wraps to more than there can be */
+    assert_int_equal(errno, ENOMEM);
+    errno = 0;
+    assert_null(calloc(opaque(SIZE_MAX / 2 + 2), 2)); /* wraps to 2 */
     assert_int_equal(errno, ENOMEM);
     errno = 0;
     assert_null(reallocarray(p, opaque(SIZE_MAX / 2), 3));
+    assert_int_equal(errno, ENOMEM);
+    errno = 0;
+    assert_null(reallocarray(p, opaque(SIZE_MAX / 2 + 51), 2)); /* wraps to 100 */
     assert_int_equal(errno, ENOMEM);
     assert_int_equal(((char *)p)[99], 7);
     p = reallocarray(p, 50, 4);
