@@ -18,6 +18,7 @@
 #define BIN_BYTES    KIB(64)
 #define BIN_LEAST    4
 #define BIN_MOST     4096
+#define BIN_LEAN     64      /* blocks */
 #define PARKED_BYTES MIB(16) /* free blocks in all parked heaps together */
 
 VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
@@ -36,6 +37,23 @@ static int32_t bin_limit(unsigned class_no)
 {
     size_t fit = BIN_BYTES / size_class_bytes[class_no];
     return (int32_t)min_size(max_size(fit, BIN_LEAST), BIN_MOST);
+}
+
+static void set_limit(struct bin *bin, int32_t limit)
+{
+    bin->room += limit - bin->limit;
+    bin->limit = limit;
+}
+
+void bin_shrink(struct bin *bin)
+{
+    if (bin->limit > BIN_LEAN)
+        set_limit(bin, bin->limit / 2);
+}
+
+void bin_grow_back(struct heap *h, struct bin *bin)
+{
+    set_limit(bin, bin_limit((unsigned)(bin - h->bin)));
 }
 
 static uint32_t held_now(void)
@@ -170,8 +188,8 @@ static struct chain same_slab(struct block *first, int32_t most)
  * push on it, costs the same for one block as for many. */
 static void flush_chain(struct heap *h, struct slab *s, struct chain chain)
 {
-    if (owned_has(&h->owned, s)) {
-        owned_put(&h->owned, s, chain);
+    if (owned_has(&h->owned, s) || chain.count >= outbuf_most[slab_class(s)]) {
+        owned_push_remote(&h->owned, s, chain);
         return;
     }
     struct block *next = chain.first;

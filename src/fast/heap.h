@@ -27,7 +27,7 @@
 struct bin {
     struct block *head; /* last freed, first reused */
     int32_t room;       /* how many more fit before the bin is flushed */
-    int32_t limit;      /* constant: room of an empty bin */
+    int32_t limit;      /* room of an empty bin */
 };
 
 static_assert(sizeof(struct bin) == SIZE_BIN_BYTES, "size_bin_offset is pre-scaled by it");
@@ -142,6 +142,10 @@ void heap_close(struct heap *entered, struct heap *work);
 
 /* Gives back `count` blocks, the last freed first. */
 void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
+/* How much a bin holds at most. One that runs over again and again, and never runs out, is of a thread that only
+ * frees: each block that it keeps may be the last of its slab, so it keeps ever fewer, until it runs out. */
+void bin_shrink(struct bin *bin);
+void bin_grow_back(struct heap *h, struct bin *bin);
 /* Everything the heap holds goes back to its slabs, and the slabs to whoever wants them. */
 void heap_dissolve(struct heap *h);
 /* Dissolves the parked heaps; false if there were none. */

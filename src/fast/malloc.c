@@ -6,7 +6,8 @@
  *          A bin that runs over is free_overflow's; another's block, and the rest, is free_elsewhere's.
  *
  * SYNCHRONIZATION: everything touched here is this thread's own, but for the word, which free reads. It
- * says "mine" only if this thread wrote it; a block of nobody's slab may be in any bin. Nothing waits, and a signal handler may call both at
+ * says "mine" only if this thread wrote it; a block of nobody's slab may be in any heap's bin of
+ * its class. Nothing waits, and a signal handler may call both at
  * any instruction (heap.h).
  */
 #include "counters.h"

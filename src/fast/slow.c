@@ -53,6 +53,7 @@ static void *small_alloc(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     outbuf_tick(&h->out, &h->owned);
+    bin_grow_back(h, bin);
     if (bin->head == NULL && !refill(h, class_no)) {
         give_back_all(h, 0);
         if (!refill(h, class_no))
@@ -139,11 +140,12 @@ void *large_resize(void *block, uintptr_t word, size_t size)
 
 /* ---- free ---- */
 
-/* Back goes the hot half at the head: the colder the tail, the dearer the walk. */
+/* Back goes the hot part at the head: the colder the tail, the dearer the walk. */
 static void flush_overflow(struct heap *h, struct bin *bin)
 {
     outbuf_tick(&h->out, &h->owned);
-    heap_flush_bin(h, bin, bin->limit / 2 + 1);
+    heap_flush_bin(h, bin, bin->limit - bin->limit / 4);
+    bin_shrink(bin);
 }
 
 HAK_NOINLINE void free_overflow(struct bin *bin, struct heap *h)
@@ -169,7 +171,7 @@ static void keep(struct heap *h, unsigned class_no, void *p)
         flush_overflow(h, bin);
 }
 
-/* Nobody's slab is claimed: the heap may own more, or free would have kept the block without asking. */
+/* Nobody's slab comes here from a sentinel only, or if the word has changed meanwhile: it is claimed. */
 static void slab_free(struct heap *h, void *p)
 {
     struct slab *s = slab_of(p);

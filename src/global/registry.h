@@ -13,9 +13,10 @@
  *
  * A unit's word is one of the small numbers below, or the address of the bin that its slab's owner
  * frees its blocks to: one subtraction then answers "mine?" and "which bin?". The word is a copy of
- * what the slab's `owner` says, and `owner` decides (global/slab.h). The copy may be behind, with one
- * exception that everything rests on: it names a heap only while that heap owns the slab, as seen by
- * the thread that runs the heap, since that thread wrote both.
+ * what the slab's `owner` says, and `owner` decides (global/slab.h). The copy may be behind, with two
+ * exceptions that everything rests on: it names a heap only while that heap owns the slab, as seen by
+ * the thread that runs the heap, since that thread wrote both; and to who has a block, it always tells the
+ * slab's class, since that can't change while a block is out.
  *
  * SYNCHRONIZATION. Reads are wait-free and take nothing: who frees a block has a live block, and a
  * live block pins its unit's word, its region and its leaf. Leaves are never unmapped. Regions are

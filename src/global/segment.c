@@ -8,6 +8,8 @@
 #include "meta.h"
 #include "os.h"
 
+#include <limits.h>
+
 #define ALL_UNITS          UINT64_MAX
 #define SEGMENTS_PER_GROUP 64u
 #define GROUPS             (1u << 16) /* 16 TiB */
@@ -15,6 +17,9 @@
 #define RUN_SEARCH_MOST    64u        /* segments too cut up for a run that are looked at */
 #define KEPT_SHARE         8    /* of what is in use, a part as large may stay free and dirty */
 #define KEPT_MS            1000 /* beyond that part, and up to all of it: for as long */
+#define PURGED_MOST        32u        /* units at a time: a free must not take long */
+#define DIRTY_GROUPS_MOST  64u  /* groups that are searched for dirty units */
+#define DIRTY_LOOKS_RUN    8u   /* segments, where a run is looked for */
 
 struct group {
     _Atomic(uint64_t) room;                                /* atomic: hints, a bit a segment */
@@ -27,6 +32,7 @@ static _Atomic(uint32_t) segments_made;        /* atomic: indices given out */
 static lf_stack spare;                         /* segment descriptors without memory */
 static _Atomic(long) dirty_units;              /* atomic, relaxed: a count */
 static _Atomic(long) used_units;               /* atomic, relaxed: a count */
+static _Atomic(uint32_t) dirty_group;          /* atomic, relaxed: a hint, of the last return */
 static _Atomic(uint64_t) excess_since;         /* atomic, relaxed: milliseconds; 0: there is none */
 static _Atomic(long) empty_segments;           /* atomic, relaxed: a count */
 static _Atomic(long) refused_units; /* atomic, relaxed: dirty ones the system keeps (mlock) */
@@ -74,6 +80,8 @@ static void hint_dirty(struct segment *s)
     uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
     if ((atomic_load_explicit(dirty, memory_order_relaxed) & bit) == 0)
         atomic_fetch_or_explicit(dirty, bit, memory_order_relaxed);
+    if (atomic_load_explicit(&dirty_group, memory_order_relaxed) != s->index / SEGMENTS_PER_GROUP)
+        atomic_store_explicit(&dirty_group, s->index / SEGMENTS_PER_GROUP, memory_order_relaxed);
 }
 
 static void hint_clean(struct segment *s)
@@ -337,6 +345,20 @@ static struct units search_up(struct search *search)
     return taken;
 }
 
+/* Where one was returned last, then from the lowest up, not too far. */
+static struct units search_dirty(struct search *search)
+{
+    uint32_t groups_made = group_count(),
+             last = atomic_load_explicit(&dirty_group, memory_order_relaxed);
+    struct units taken = {0};
+    if (last < groups_made)
+        taken = take_from_group(group_at(last), search);
+    for (uint32_t i = 0;
+         i < groups_made && i < DIRTY_GROUPS_MOST && search->looks > 0 && taken.units == 0; i++)
+        taken = take_from_group(group_at(i), search);
+    return taken;
+}
+
 static struct units search_down(struct search *search)
 {
     struct units taken = {0};
@@ -351,13 +373,14 @@ static struct units search_down(struct search *search)
 struct units segment_take(unsigned count, size_t alignment)
 {
     uint64_t allowed = aligned_starts(alignment);
-    struct search dirty = {count, allowed, 0, lowest, RUN_SEARCH_MOST};
+    struct search dirty = {count, allowed, 0, lowest,
+                           count == 1 ? RUN_SEARCH_MOST : DIRTY_LOOKS_RUN};
     struct search any = {count, allowed, ALL_UNITS, lowest, RUN_SEARCH_MOST};
     struct search newest = {count, allowed, ALL_UNITS, highest, RUN_SEARCH_MOST};
     struct units taken = {0};
     COUNT(unit);
     if (segment_dirty_units() >= (long)count)
-        taken = search_up(&dirty);
+        taken = search_dirty(&dirty);
     if (taken.units == 0)
         taken = search_up(&any);
     if (taken.units == 0 && any.looks == 0)
@@ -455,7 +478,8 @@ long segment_dirty_units(void)
 
 void segment_set_purge_limit(long units)
 {
-    atomic_store_explicit(&purge_limit_units, units, memory_order_relaxed);
+    long most = LONG_MAX / 4; /* what is in use comes on top */
+    atomic_store_explicit(&purge_limit_units, units < most ? units : most, memory_order_relaxed);
 }
 
 /* ---- how much stays dirty ---- */
@@ -480,16 +504,20 @@ static bool is_lasting(bool excess)
     return excess && since != 0 && now - since > KEPT_MS;
 }
 
-/* Where the system refuses (locked memory), it is not asked again for the same units at each return. */
+/* A bounded part at a time: the next who returns or takes a unit goes on. Where the system refuses (locked
+ * memory), it is not asked again for the same units each time. */
 static void purge_excess(void)
 {
     long refused = atomic_load_explicit(&refused_units, memory_order_relaxed);
     long dirty = segment_dirty_units() - refused;
     long most = dirty_most(1), lasting = dirty_most(KEPT_SHARE);
+    long keep = dirty;
     if (is_lasting(dirty > lasting))
-        segment_purge(lasting - lasting / 4);
+        keep = lasting - lasting / 4;
     else if (dirty > most)
-        segment_purge(most - most / 4);
+        keep = most - most / 4;
+    if (keep < dirty)
+        segment_purge(dirty - keep < (long)PURGED_MOST ? keep : dirty - (long)PURGED_MOST);
 }
 
 void segment_return(struct segment *s, unsigned first, unsigned count)

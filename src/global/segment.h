@@ -3,8 +3,9 @@
  *
  * Units are taken from the lowest segment that has some, so that the highest ones empty and go back to
  * the system; those whose pages hold memory already are taken first. Free units with memory in them
- * ("dirty") are bounded, over the whole process, by what purge_limit_units says: beyond it they are
- * given back to the system, on the spot.
+ * ("dirty") are bounded, over the whole process, by purge_limit_units and as many as are in use; an eighth of
+ * these, if it lasts for more than a second. Beyond, they are given back to the system, a part at each
+ * return.
  *
  * SYNCHRONIZATION. `free` is claimed and returned by CAS: taking a bit is acquire, returning it is
  * release, and whoever took a bit has the unit alone, its bit in `dirty` and its slab descriptor with
@@ -81,7 +82,7 @@ HAK_INLINE struct segment *segment_of_slab(struct slab *s)
 /* Purges free units until at most `keep` dirty ones are left; false if there were none to purge. */
 bool segment_purge(long keep);
 long segment_dirty_units(void);
-/* The bound on dirty free units. */
+/* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
 
 #endif

@@ -17,7 +17,7 @@
 
 #define CACHE_SLOTS     32u
 #define CACHE_AGE_MS    1000u
-#define SINGLE_MOST     MIB(32)
+#define TAKE_TRIES      4
 #define SPARSE_MOST     16 /* times as many bytes as hold memory may be mapped */
 #define KEPT_SHARE      2  /* of what is in use, a part as large may be in the cache */
 #define SLACK_SHARE     8  /* of a whale, a part as large may be more than was asked for */
@@ -32,9 +32,9 @@ struct whale {
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
-static _Atomic(size_t) cached_bytes;               /* atomic, relaxed: of what is in the cache */
-static _Atomic(size_t) cached_resident;            /* the same: what of it holds memory */
-static _Atomic(size_t) cache_limit_bytes = MIB(8); /* atomic, relaxed */
+static _Atomic(size_t) cached_bytes;                /* atomic, relaxed: of what is in the cache */
+static _Atomic(size_t) cached_resident;             /* the same: what of it holds memory */
+static _Atomic(size_t) cache_limit_bytes = MIB(32); /* atomic, relaxed */
 static _Atomic(size_t) used_bytes; /* atomic, relaxed: of whales that are not in the cache */
 static lf_stack spare;             /* descriptors of no whale */
 
@@ -171,21 +171,25 @@ static void cache_shrink(size_t most)
     }
 }
 
-/* One may always be kept, if it is no larger than SINGLE_MOST. */
-static bool cache_put(struct whale *w)
+static bool fill_any(struct whale *w)
 {
-    size_t most = cache_most();
-    bool wanted = most != 0 && region_size(&w->region) <= max_size(most, SINGLE_MOST);
-    cache_shrink(wanted ? most - min_size(w->resident, most) : most);
-    for (unsigned i = 0; wanted && i < CACHE_SLOTS; i++)
+    for (unsigned i = 0; i < CACHE_SLOTS; i++)
         if (slot_fill(i, w))
             return true;
     return false;
 }
 
+static bool cache_put(struct whale *w)
+{
+    size_t most = cache_most();
+    bool wanted = most != 0 && w->resident <= most;
+    cache_shrink(wanted ? most - w->resident : most);
+    return wanted && fill_any(w);
+}
+
 static void put_back(unsigned i, struct whale *w)
 {
-    if (!slot_fill(i, w) && !cache_put(w))
+    if (!slot_fill(i, w) && !fill_any(w))
         whale_unmap(w);
 }
 
@@ -224,18 +228,23 @@ static bool is_worth_it(const struct whale *w, size_t bytes, size_t alignment)
     return misfit(w, bytes) == 0 && ((uintptr_t)w->region.base & (alignment - 1)) == 0;
 }
 
+/* Where another thread takes the same one, or it is not aligned to as much, the next best is tried. */
 static struct whale *cache_take(size_t bytes, size_t alignment)
 {
     if (whale_cached_bytes() == 0)
         return NULL;
-    unsigned i = best_slot(bytes);
-    struct whale *w =
-        i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
-    if (w == NULL || !slot_take(i, w))
-        return NULL;
-    if (is_worth_it(w, bytes, alignment))
-        return w;
-    put_back(i, w);
+    for (unsigned tries = TAKE_TRIES; tries > 0; tries--) {
+        unsigned i = best_slot(bytes);
+        struct whale *w =
+            i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
+        if (w == NULL)
+            return NULL;
+        if (!slot_take(i, w))
+            continue;
+        if (is_worth_it(w, bytes, alignment))
+            return w;
+        put_back(i, w);
+    }
     return NULL;
 }
 
@@ -342,7 +351,7 @@ void whale_free(void *p)
     atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
     size_t size = region_size(&w->region);
-    w->resident = size <= max_size(cache_most(), SINGLE_MOST) ? os_resident(p, size) : size;
+    w->resident = size / SPARSE_MOST <= cache_most() ? os_resident(p, size) : size;
     if (!cache_put(w))
         whale_unmap(w);
 }

@@ -5,17 +5,16 @@
  */
 #include "outbuf.h"
 
-static uint32_t slot_most(unsigned class_no)
-{
-    return (uint32_t)max_size(OUT_SLOT_BYTES / size_class_bytes[class_no], 1);
-}
+#define X_MOST(class, below, size)                                                                 \
+    [class] = OUT_SLOT_BYTES / (size) > 1 ? OUT_SLOT_BYTES / (size) : 1,
+const uint16_t outbuf_most[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_MOST)};
 
 static void slot_flush(struct out_slot *slot, struct owned *o)
 {
     struct slab *s = slab_of(slot->first);
     uintptr_t unit = (uintptr_t)slot->first & ~(UNIT_SIZE - 1);
     struct block *last = (struct block *)(unit + slot->last * SIZE_GRANULE);
-    struct chain chain = {slot->first, last, slot_most(slab_class(s)) - slot->room};
+    struct chain chain = {slot->first, last, outbuf_most[slab_class(s)] - slot->room};
     slot->first = NULL;
     slot->room = 0; /* closed: the next block opens it again */
     owned_push_remote(o, s, chain);
@@ -28,8 +27,9 @@ static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, str
     struct out_slot *slot = &out->slot[index];
     b->next = NULL;
     slot->unit = 0; /* no block's: closed to outbuf_add */
+    atomic_signal_fence(memory_order_seq_cst);
     slot->last = (uint16_t)(((uintptr_t)b & (UNIT_SIZE - 1)) / SIZE_GRANULE);
-    slot->room = (uint16_t)(slot_most(class_no) - 1);
+    slot->room = (uint16_t)(outbuf_most[class_no] - 1);
     out->open[index / 64] |= (uint64_t)1 << index % 64;
     atomic_signal_fence(memory_order_seq_cst);
     slot->first = b;
@@ -40,7 +40,7 @@ static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, str
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
 {
     unsigned index = outbuf_index((uintptr_t)p >> UNIT_SHIFT);
-    if (out->slot[index].first != NULL || slot_most(class_no) == 1)
+    if (out->slot[index].first != NULL || outbuf_most[class_no] == 1 || ++out->ticks >= OUT_TICKS)
         return false;
     slot_open(out, index, class_no, p);
     return true;

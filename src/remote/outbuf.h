@@ -1,9 +1,10 @@
 /*
- * outbuf.h: frees of blocks that other heaps own, gathered by slab, so that a chain of them costs one
- * CAS.
+ * outbuf.h: blocks on their way to slabs that are not the heap's own, gathered by slab, so that a chain of
+ * them costs one CAS.
  *
  * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is
- * bounded: OUT_SLOTS slots of OUT_SLOT_BYTES or one block at most, and OUT_TICKS slow paths.
+ * bounded: OUT_SLOTS slots of OUT_SLOT_BYTES or one block at most, and OUT_TICKS slow paths
+ * and openings.
  *
  * SYNCHRONIZATION: owner only. The blocks in it are out, and pin their slabs.
  */
@@ -14,7 +15,7 @@
 
 #define OUT_SLOTS      256u
 #define OUT_SLOT_BYTES KIB(8)
-#define OUT_TICKS      64u
+#define OUT_TICKS      128u
 
 struct out_slot {
     struct block *first; /* NULL: the slot holds nothing */
@@ -30,8 +31,11 @@ static_assert(OUT_SLOT_BYTES / SIZE_GRANULE <= UINT16_MAX && UNIT_SIZE / SIZE_GR
 struct outbuf {
     struct out_slot slot[OUT_SLOTS];
     uint64_t open[OUT_SLOTS / 64]; /* a bit a slot that may hold blocks */
-    uint32_t ticks;                /* slow paths since the last flush */
+    uint32_t ticks;                /* slow paths, and slots opened, since the last flush */
 };
+
+/* How many blocks of a class one slot holds. */
+extern const uint16_t outbuf_most[SIZE_CLASS_COUNT];
 
 /* Neighbouring units have slots of their own, and so have the first units of neighbouring segments. */
 HAK_INLINE unsigned outbuf_index(uintptr_t unit)
