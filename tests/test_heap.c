@@ -17,9 +17,52 @@ static void test_sentinels_have_nothing_and_own_nothing(void **state)
         const struct heap *h = heap_sentinel((enum heap_sentinel)k);
         for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
             assert_null(h->bin[i].head);
-        for (uintptr_t word = 0; word < UNIT_WORDS; word++)
-            assert_true(heap_bin_offset(h, word) >= sizeof h->bin);
+        const uintptr_t other[] = {UNIT_FOREIGN, UNIT_FREE, UNIT_RUN, UNIT_WHALE};
+        for (unsigned i = 0; i < sizeof other / sizeof *other; i++)
+            assert_false(heap_keeps(h, other[i]));
+        for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
+            assert_false(heap_keeps(h, unit_word(0, i)));
+            assert_false(heap_keeps(h, unit_word(unit_owner(0), i)));
+        }
     }
+}
+
+static void test_no_owner_is_taken_for_another(void **state)
+{
+    (void)state;
+    const uintptr_t number[] = {0, 1, 2, 3, 0x155555, 0x2aaaaa, UNIT_NUMBERS / 2, UNIT_NUMBERS - 1};
+    const size_t count = sizeof number / sizeof *number;
+    for (size_t i = 0; i < count * count; i++) {
+        uintptr_t mine = unit_owner(number[i % count]), other = unit_owner(number[i / count]);
+        for (unsigned k = 0; k < SIZE_CLASS_COUNT; k++) {
+            uintptr_t word = unit_word(other, k);
+            assert_int_equal(unit_word_is_among(word, unit_strange_bits(mine)), mine == other);
+            assert_true(unit_word_is_among(unit_word(0, k), unit_strange_bits(mine)));
+            assert_int_equal(unit_word_class(word), k);
+            assert_true(unit_word_has_owner(word) && !unit_word_has_owner(unit_word(0, k)));
+        }
+        assert_false(unit_word_is_among(UNIT_FOREIGN, unit_strange_bits(mine)));
+        assert_false(unit_word_is_among(UNIT_FREE, unit_strange_bits(mine)));
+        assert_false(unit_word_is_among(UNIT_RUN, unit_strange_bits(mine)));
+        assert_false(unit_word_is_among(UNIT_WHALE, unit_strange_bits(mine)));
+    }
+}
+
+static void test_a_block_far_away_is_kept_and_is_near_then(void **state)
+{
+    (void)state;
+    void *p = hak_malloc(100);
+    hak_free(p);
+    struct heap *h = heap_current;
+    const struct registry_near near = h->near;
+    assert_ptr_equal(hak_malloc(100), p);
+    registry_go_near(&h->near, (void *)((uintptr_t)p ^ (uintptr_t)1 << LEAF_SHIFT));
+    assert_int_not_equal(h->near.base, near.base);
+    hak_free(p);
+    assert_int_equal(h->near.base, near.base);
+    assert_ptr_equal(h->near.words, near.words);
+    assert_ptr_equal(hak_malloc(100), p);
+    hak_free(p);
 }
 
 /* As a handler that interrupts malloc or free would. */
@@ -197,6 +240,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sentinels_have_nothing_and_own_nothing),
+        cmocka_unit_test(test_no_owner_is_taken_for_another),
+        cmocka_unit_test(test_a_block_far_away_is_kept_and_is_near_then),
         cmocka_unit_test(test_inside_every_call_works_with_a_borrowed_heap),
         cmocka_unit_test(test_gone_stays_gone),
         cmocka_unit_test(test_a_parked_heap_is_taken_again),

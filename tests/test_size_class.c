@@ -28,7 +28,7 @@ static void test_offsets_are_those_of_bins(void **state)
 {
     (void)state;
     for (size_t n = 0; n <= SIZE_SLAB_MAX; n += 16)
-        assert_int_equal(size_to_bin_offset(n), size_to_class(n) * SIZE_BIN_BYTES);
+        assert_int_equal(size_to_bin_place(n), SIZE_BIN_PLACE(size_to_class(n)));
 }
 
 static void test_aligned_classes(void **state)

@@ -29,6 +29,7 @@ static lf_stack spare;
 static _Atomic(size_t) parked_bytes;  /* atomic, relaxed: what the parked heaps hold */
 static _Atomic(int32_t) parked_count; /* atomic, relaxed */
 static _Atomic(struct heap *) all;    /* atomic, push only */
+static _Atomic(uint32_t) heaps_made;  /* atomic, relaxed: numbers given out */
 static _Atomic(uint32_t) generation;  /* atomic, relaxed: forks since the first process */
 
 /* ---- making and finding ---- */
@@ -79,16 +80,27 @@ static void set_idle(struct heap *h)
     set_holder(h, held_now());
 }
 
+/* 0: there have been as many heaps as there are numbers. */
+static uintptr_t owner_make(void)
+{
+    uint32_t number = atomic_load_explicit(&heaps_made, memory_order_relaxed);
+    if (number >= UNIT_NUMBERS)
+        return 0;
+    number = atomic_fetch_add_explicit(&heaps_made, 1, memory_order_relaxed);
+    return number < UNIT_NUMBERS ? unit_owner(number) : 0;
+}
+
 static struct heap *heap_make(void)
 {
-    char *room = meta_alloc(sizeof(struct heap) + HEAP_ALIGNMENT - HAK_CACHE_LINE);
-    if (room == NULL)
+    uintptr_t owner = owner_make();
+    struct heap *h = owner != 0 ? meta_alloc(sizeof *h) : NULL;
+    if (h == NULL)
         return NULL;
-    struct heap *h = (struct heap *)(void *)align_up((uintptr_t)room, HEAP_ALIGNMENT);
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         h->bin[i].room = h->bin[i].limit = bin_limit(i);
-    h->unowned = UNIT_UNOWNED;
-    owned_init(&h->owned, h->bin);
+    h->strange = unit_strange_bits(owner);
+    h->near.words = registry_no_leaf.word;
+    owned_init(&h->owned, owner);
     set_busy(h);
     h->all_next = atomic_load_explicit(&all, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&all, &h->all_next, h, memory_order_release,

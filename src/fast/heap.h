@@ -30,13 +30,14 @@ struct bin {
     int32_t limit;      /* room of an empty bin */
 };
 
-static_assert(sizeof(struct bin) == SIZE_BIN_BYTES, "size_bin_offset is pre-scaled by it");
+static_assert(sizeof(struct bin) == SIZE_BIN_BYTES, "places are scaled by it");
 
 struct heap {
-    struct bin bin[SIZE_CLASS_COUNT]; /* owner only; first, as tokens are addresses of bins */
-    uintptr_t unowned;  /* constant: UNIT_UNOWNED; a sentinel's is far from any unit's word */
-    struct outbuf out;  /* owner only */
-    struct owned owned; /* owner only */
+    struct bin bin[SIZE_CLASS_COUNT]; /* owner only; first: offsets are from the heap */
+    uintptr_t strange; /* constant: unit_strange_bits of its number; all bits in a sentinel */
+    struct registry_near near; /* owner only; a sentinel\'s is far from every address */
+    struct outbuf out;         /* owner only */
+    struct owned owned;        /* owner only */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -48,22 +49,13 @@ struct heap {
 #define HEAP_BUSY             1u
 #define HEAP_HELD(generation) (((generation) + 1u) << 1)
 
-static_assert(offsetof(struct heap, bin) == 0, "a token minus the heap is an offset of a bin");
-
-/* Of heaps: so a token tells its class, whosesoever it is. */
-#define HEAP_ALIGNMENT KIB(1)
-
-HAK_INLINE unsigned token_class(uintptr_t token)
-{
-    return (unsigned)(token % HEAP_ALIGNMENT / SIZE_BIN_BYTES);
-}
-
-static_assert(sizeof((struct heap *)0)->bin <= HEAP_ALIGNMENT, "all bins are in one aligned place");
+static_assert(offsetof(struct heap, bin) == 0, "a word has the offset of a bin");
 
 enum heap_sentinel { HEAP_INSIDE, HEAP_START, HEAP_GONE, HEAP_SENTINELS };
 
 static_assert(HEAP_SENTINELS == FRONT_NOTHINGS && sizeof(struct heap) <= FRONT_NOTHING &&
-                  offsetof(struct heap, unowned) == FRONT_NOT_ZERO,
+                  offsetof(struct heap, strange) == FRONT_STRANGE &&
+                  offsetof(struct heap, near.base) == FRONT_FAR,
               "sentinels are the nothings of global/front.h");
 
 extern VARIANT_HEAP_STORAGE struct heap *heap_current VARIANT_HEAP_MODEL;
@@ -96,42 +88,38 @@ HAK_INLINE void heap_leave(struct heap *h)
     variant_leave();
 }
 
-HAK_INLINE struct bin *heap_bin_at(struct heap *h, size_t offset)
+/* The bin at a place. The place is hidden from the compiler each time: it would else add the two once, in
+ * an instruction of its own, where every access adds them for nothing. */
+HAK_INLINE struct bin *heap_bin(struct heap *h, size_t *place)
 {
-    return (struct bin *)((char *)h + offset);
+    HAK_OPAQUE(*place);
+    return (struct bin *)(void *)((char *)h + *place - SIZE_BIN_PLACE(0));
 }
 
-/* Where a block goes whose unit has this word: the offset of its bin, if the slab is h's own or nobody's;
- * else more than sizeof h->bin. A program of many slabs meets both in any order, so it must not be a
- * branch: of the two differences, the one that is an offset is the lesser. A sentinel's are both far. */
-HAK_INLINE size_t heap_bin_offset(const struct heap *h, uintptr_t word)
+/* Whether a block whose unit has this word is for a bin of h: its slab is h's own or nobody's. Nothing
+ * is for a sentinel's. */
+HAK_INLINE bool heap_keeps(const struct heap *h, uintptr_t word)
 {
-    return min_size(word - (uintptr_t)h, word - h->unowned);
+    return unit_word_is_among(word, h->strange);
 }
 
-HAK_INLINE void bin_push(struct bin *bin, struct block *b)
+/* False: the bin has run over, and wants to be flushed. */
+HAK_INLINE bool heap_push(struct heap *h, size_t place, struct block *b)
 {
-    b->next = bin->head;
+    b->next = heap_bin(h, &place)->head;
     atomic_signal_fence(memory_order_seq_cst); /* the list is whole at every instruction */
-    bin->head = b;
-    bin->room--;
+    heap_bin(h, &place)->head = b;
+    return --heap_bin(h, &place)->room >= 0;
 }
 
-/* b is the head. */
-HAK_INLINE void bin_pop(struct bin *bin, struct block *b)
+/* The head of the bin; NULL: it is empty. */
+HAK_INLINE void *heap_pop(struct heap *h, size_t place)
 {
-    bin->head = b->next;
-    bin->room++;
-}
-
-/* The head of the bin, and the heap is left; NULL, and it is not, if the bin is empty. */
-HAK_INLINE void *heap_take(struct heap *h, struct bin *bin)
-{
-    struct block *b = bin->head;
+    struct block *b = heap_bin(h, &place)->head;
     if (HAK_UNLIKELY(b == NULL))
         return NULL;
-    bin_pop(bin, b);
-    heap_leave(h);
+    heap_bin(h, &place)->head = b->next;
+    heap_bin(h, &place)->room++;
     return b;
 }
 

@@ -57,8 +57,11 @@ void *hak_calloc(size_t count, size_t size)
         return calloc_more(bytes);
     COUNT(malloc);
     struct heap *h = heap_enter();
-    void *p = heap_take(h, heap_bin_at(h, size_to_tiny_bin_offset(bytes)));
-    return HAK_LIKELY(p != NULL) ? zero_granules(p, bytes) : calloc_slow(bytes, h);
+    void *p = heap_pop(h, size_to_tiny_bin_place(bytes));
+    if (HAK_UNLIKELY(p == NULL))
+        return calloc_slow(bytes, h);
+    heap_leave(h);
+    return zero_granules(p, bytes);
 }
 
 /* ---- resizing ---- */
@@ -115,9 +118,9 @@ static HAK_NOINLINE void *realloc_more(void *block, size_t size)
 /* A block that this thread would keep tells its size by its bin; and 0 fits in none. */
 void *hak_realloc(void *block, size_t size)
 {
-    size_t offset = heap_bin_offset(heap_current, registry_word(block));
-    if (HAK_LIKELY(offset < sizeof heap_current->bin) &&
-        HAK_LIKELY(fits(size, size_class_bytes[offset / SIZE_BIN_BYTES])))
+    uintptr_t word = registry_word(block);
+    if (HAK_LIKELY(heap_keeps(heap_current, word)) &&
+        HAK_LIKELY(fits(size, size_class_bytes[unit_word_class(word)])))
         return block;
     return realloc_more(block, size);
 }

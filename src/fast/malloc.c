@@ -17,19 +17,13 @@
 
 #include <hakmem.h>
 
-HAK_INLINE void *take(struct heap *h, size_t offset, size_t size)
+HAK_INLINE void *take(struct heap *h, size_t place, size_t size)
 {
-    void *p = heap_take(h, heap_bin_at(h, offset));
-    return HAK_LIKELY(p != NULL) ? p : malloc_slow(size, h);
-}
-
-HAK_INLINE void give(struct heap *h, struct bin *bin, void *p)
-{
-    bin_push(bin, p);
-    if (HAK_UNLIKELY(bin->room < 0))
-        free_overflow(bin, h);
-    else
-        heap_leave(h);
+    void *p = heap_pop(h, place);
+    if (HAK_UNLIKELY(p == NULL))
+        return malloc_slow(size, h);
+    heap_leave(h);
+    return p;
 }
 
 void *hak_malloc(size_t size)
@@ -37,9 +31,9 @@ void *hak_malloc(size_t size)
     COUNT(malloc);
     struct heap *h = heap_enter();
     if (HAK_LIKELY(size <= SIZE_TINY_MAX))
-        return take(h, size_to_tiny_bin_offset(size), size);
+        return take(h, size_to_tiny_bin_place(size), size);
     if (HAK_LIKELY(size <= SIZE_SLAB_MAX))
-        return take(h, size_to_l2_bin_offset(size), size);
+        return take(h, size_to_l2_bin_place(size), size);
     return malloc_slow(size, h);
 }
 
@@ -47,9 +41,9 @@ void hak_free(void *p)
 {
     COUNT(free);
     struct heap *h = heap_enter();
-    size_t offset = heap_bin_offset(h, registry_word(p));
-    if (HAK_LIKELY(offset < sizeof h->bin))
-        give(h, heap_bin_at(h, offset), p);
+    uintptr_t word;
+    if (HAK_LIKELY(registry_near_word(&h->near, p, &word)) && HAK_LIKELY(heap_keeps(h, word)))
+        free_keep(h, unit_word_place(word), p);
     else
         free_elsewhere(p, h);
 }

@@ -59,9 +59,7 @@ static void *small_alloc(struct heap *h, unsigned class_no)
         if (!refill(h, class_no))
             return NULL;
     }
-    struct block *b = bin->head;
-    bin_pop(bin, b);
-    return b;
+    return heap_pop(h, SIZE_BIN_PLACE(class_no));
 }
 
 static void *map_large(size_t size, size_t alignment, bool *zeroed)
@@ -148,11 +146,11 @@ static void flush_overflow(struct heap *h, struct bin *bin)
     bin_shrink(bin);
 }
 
-HAK_NOINLINE void free_overflow(struct bin *bin, struct heap *h)
+HAK_NOINLINE void free_overflow(void *p, struct heap *h)
 {
     COUNT(free_slow);
     struct heap *work = heap_open(h);
-    flush_overflow(work, bin);
+    flush_overflow(work, &work->bin[unit_word_class(registry_word(p))]);
     heap_close(h, work);
 }
 
@@ -165,10 +163,8 @@ static void check_block(struct slab *s, void *p)
 
 static void keep(struct heap *h, unsigned class_no, void *p)
 {
-    struct bin *bin = &h->bin[class_no];
-    bin_push(bin, p);
-    if (HAK_UNLIKELY(bin->room < 0))
-        flush_overflow(h, bin);
+    if (HAK_UNLIKELY(!heap_push(h, SIZE_BIN_PLACE(class_no), p)))
+        flush_overflow(h, &h->bin[class_no]);
 }
 
 /* Nobody's slab comes here from a sentinel only, or if the word has changed meanwhile: it is claimed. */
@@ -207,7 +203,7 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
 HAK_INLINE bool send_home(struct heap *h, void *p, uintptr_t word)
 {
     return outbuf_add(&h->out, p) ||
-           (!heap_is_sentinel(h) && outbuf_start(&h->out, token_class(word), p));
+           (!heap_is_sentinel(h) && outbuf_start(&h->out, unit_word_class(word), p));
 }
 
 HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered)
@@ -215,7 +211,10 @@ HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered)
     uintptr_t word = registry_word(p);
     if (p == NULL) {
         heap_leave(entered);
-    } else if (word >= UNIT_WORDS && send_home(entered, p, word)) {
+    } else if (heap_keeps(entered, word)) {
+        registry_go_near(&entered->near, p);
+        free_keep(entered, unit_word_place(word), p);
+    } else if (unit_word_has_owner(word) && send_home(entered, p, word)) {
         heap_leave(entered);
     } else if (word == UNIT_FOREIGN) {
         heap_leave(entered);

@@ -12,13 +12,14 @@
  *   8. ENOMEM
  *
  * free_elsewhere, in order (free has kept the blocks of its own slabs and of nobody's, unless
- * it met a sentinel):
+ * it met a sentinel, or the unit is not near):
  *   1. NULL: nothing
- *   2. another heap's: into the out-buffer
- *   3. not hakmem's: to the C library
- *   4. a sentinel: find a heap to work with
- *   5. nobody's: claim the slab, and keep the block
- *   6. a run, a whale
+ *   2. not near, but own or nobody's: kept
+ *   3. another heap's: into the out-buffer
+ *   4. not hakmem's: to the C library
+ *   5. a sentinel: find a heap to work with
+ *   6. nobody's: claim the slab, and keep the block
+ *   7. a run, a whale
  *
  * SYNCHRONIZATION: all by the thread that entered.
  */
@@ -28,8 +29,17 @@
 #include "heap.h"
 
 void *malloc_slow(size_t size, struct heap *entered);
-void free_overflow(struct bin *bin, struct heap *h);
+void free_overflow(void *p, struct heap *h);
 void free_elsewhere(void *p, struct heap *entered);
+
+/* Into the bin at a place; the heap is left. */
+HAK_INLINE void free_keep(struct heap *h, size_t place, void *p)
+{
+    if (HAK_LIKELY(heap_push(h, place, p)))
+        heap_leave(h);
+    else
+        free_overflow(p, h);
+}
 
 /* Blocks over 32 KiB, or aligned to more than 32 KiB. *zeroed: known to read as zero. errno is set. */
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);

@@ -6,8 +6,8 @@
 #include "registry.h"
 #include "size_class.h"
 
-#define X_OFFSET(class, below, size)                                                               \
-    [(below) == 0 ? 0 : (below) + 1 ...(size)] = (class) * SIZE_BIN_BYTES,
+#define X_PLACE(class, below, size)                                                                \
+    [(below) == 0 ? 0 : (below) + 1 ...(size)] = SIZE_BIN_PLACE(class),
 
 #define ROOT_8(i)                                                                                  \
     REGISTRY_NOTHING(i), REGISTRY_NOTHING((i) + 1), REGISTRY_NOTHING((i) + 2),                     \
@@ -20,13 +20,15 @@
 
 static_assert(REGISTRY_LEAVES == 2048, "each root entry has its own first value");
 
+#define WORD_AT(offset) (offset)...(offset) + sizeof(uintptr_t) - 1
 #define NOTHING                                                                                    \
     {                                                                                              \
-        [FRONT_NOT_ZERO... FRONT_NOT_ZERO + sizeof(uintptr_t) - 1] = (char)FRONT_FAR_OFFSET        \
+        [WORD_AT(FRONT_STRANGE)] = (char)FRONT_STRANGE_BITS,                                       \
+        [WORD_AT(FRONT_FAR)] = (char)FRONT_FAR_BITS                                                \
     }
 
 _Alignas(HAK_CACHE_LINE) struct front front = {
     .nothing = {NOTHING, NOTHING, NOTHING},
-    .bin_offset = {SIZE_TINY_CLASSES(X_OFFSET)},
+    .bin_place = {SIZE_TINY_CLASSES(X_PLACE)},
     .root = {ROOT_2048(0)},
 };

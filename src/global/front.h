@@ -2,7 +2,7 @@
  * front.h: what malloc and free read on every call besides the thread's own heap, in one object: the
  * compiler then finds all of it from one address.
  *
- * SYNCHRONIZATION: `nothing` and `bin_offset` are constant; a root entry is atomic, and set once
+ * SYNCHRONIZATION: `nothing` and `bin_place` are constant; a root entry is atomic, and set once
  * (global/registry.h).
  */
 #ifndef HAK_FRONT_H
@@ -17,15 +17,17 @@
 #define LEAF_SHIFT            37
 #define REGISTRY_LEAVES       ((size_t)1 << (REGISTRY_ADDRESS_BITS - LEAF_SHIFT))
 
-/* A heap that has nothing is zeroes, but for one word (heap.h: `unowned`). */
-#define FRONT_NOTHINGS   3
-#define FRONT_NOTHING    KIB(8)
-#define FRONT_NOT_ZERO   640
-#define FRONT_FAR_OFFSET 0x80 /* each byte of it */
+/* A heap that has nothing is zeroes, but for two words (heap.h: `strange` and `near`). */
+#define FRONT_NOTHINGS     3
+#define FRONT_NOTHING      KIB(8)
+#define FRONT_STRANGE      640
+#define FRONT_STRANGE_BITS 0xff /* each byte of it */
+#define FRONT_FAR          648
+#define FRONT_FAR_BITS     0x80 /* the same */
 
 struct front {
     char nothing[FRONT_NOTHINGS][FRONT_NOTHING]; /* the sentinel heaps (fast/heap.h) */
-    uint16_t bin_offset[SIZE_TINY_MAX + 1];      /* by bytes (global/size_class.h) */
+    uint16_t bin_place[SIZE_TINY_MAX + 1];       /* by bytes (global/size_class.h) */
     _Atomic(uintptr_t) root[REGISTRY_LEAVES];    /* (global/registry.h) */
 };
 

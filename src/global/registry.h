@@ -11,8 +11,7 @@
  * there is no leaf it leads to one of zeroes, so that it need not be checked either. That takes three
  * instructions off each free.
  *
- * A unit's word is one of the small numbers below, or the address of the bin that its slab's owner
- * frees its blocks to: one subtraction then answers "mine?" and "which bin?". The word is a copy of
+ * A unit's word (global/unit_word.h) answers "mine?" and "which bin?". It is a copy of
  * what the slab's `owner` says, and `owner` decides (global/slab.h). The copy may be behind, with two
  * exceptions that everything rests on: it names a heap only while that heap owns the slab, as seen by
  * the thread that runs the heap, since that thread wrote both; and to who has a block, it always tells the
@@ -28,20 +27,10 @@
 #define HAK_REGISTRY_H
 
 #include "base.h"
-#include "size_class.h"
+#include "unit_word.h"
 
 #define LEAF_UNITS   ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
 #define LEAF_REGIONS ((size_t)1 << (LEAF_SHIFT - SEGMENT_SHIFT))
-
-/* What a unit's word may say, bins apart. */
-enum unit_word {
-    UNIT_FOREIGN = 0,  /* not hakmem's; what a fresh table says */
-    UNIT_FREE,         /* in a segment, nobody's: no block can be there */
-    UNIT_RUN,          /* the first unit of an L2.5 run */
-    UNIT_WHALE,        /* the first unit of a whale */
-    UNIT_UNOWNED = 16, /* plus the offset of its class's bin: a slab that no heap owns */
-    UNIT_WORDS = UNIT_UNOWNED + SIZE_CLASS_COUNT * SIZE_BIN_BYTES
-};
 
 enum region_kind { REGION_SEGMENT = 1, REGION_WHALE };
 
@@ -97,6 +86,27 @@ HAK_INLINE uintptr_t registry_word(const void *p)
 {
     return atomic_load_explicit(registry_word_at(p), memory_order_relaxed);
 }
+
+/* A leaf that the caller knows to be near: where it starts, and its words. An address in it leads to its
+ * word by one load, not two. That is time: where free() stores next depends on the word, and until a
+ * store's address is known the processor holds back loads that come after it. */
+struct registry_near {
+    uintptr_t base;
+    const _Atomic(uintptr_t) *words;
+};
+
+/* False: p is in another leaf. */
+HAK_INLINE bool registry_near_word(const struct registry_near *near, const void *p, uintptr_t *word)
+{
+    size_t at = ((uintptr_t)p - near->base) >> UNIT_SHIFT;
+    if (HAK_UNLIKELY(at >= LEAF_UNITS))
+        return false;
+    *word = atomic_load_explicit(&near->words[at], memory_order_relaxed);
+    return true;
+}
+
+/* The leaf of p becomes the one that is near. *near is right at every instruction. */
+void registry_go_near(struct registry_near *near, const void *p);
 
 /* The unit must lie in a published region. */
 HAK_INLINE void registry_set_word(const void *unit, uintptr_t word)

@@ -17,7 +17,7 @@
 #define RUN_SEARCH_MOST    64u        /* segments too cut up for a run that are looked at */
 #define KEPT_SHARE         8    /* of what is in use, a part as large may stay free and dirty */
 #define KEPT_MS            1000 /* beyond that part, and up to all of it: for as long */
-#define PURGED_MOST        32u        /* units at a time: a free must not take long */
+#define PURGED_MOST        32u  /* units at a time: a free must not take long */
 #define DIRTY_GROUPS_MOST  64u  /* groups that are searched for dirty units */
 #define DIRTY_LOOKS_RUN    8u   /* segments, where a run is looked for */
 

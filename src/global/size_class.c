@@ -8,10 +8,10 @@
 #define X_BYTES(class, below, size) [class] = (size),
 const uint32_t size_class_bytes[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_BYTES)};
 
-#define X_L2_OFFSET(class, below, size)                                                            \
-    [(below) / SIZE_L2_GRANULE + 1 ...(size) / SIZE_L2_GRANULE] = (class) * SIZE_BIN_BYTES,
-const uint16_t size_l2_bin_offset[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1] = {
-    SIZE_L2_CLASSES(X_L2_OFFSET)};
+#define X_L2_PLACE(class, below, size)                                                             \
+    [(below) / SIZE_L2_GRANULE + 1 ...(size) / SIZE_L2_GRANULE] = SIZE_BIN_PLACE(class),
+const uint16_t size_l2_bin_place[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1] = {
+    SIZE_L2_CLASSES(X_L2_PLACE)};
 
 #define X_CHECK(class, below, size)                                                                \
     static_assert((size) % SIZE_GRANULE == 0 && (size) > (below) && (size) <= UNIT_SIZE / 2,       \

@@ -57,37 +57,45 @@
 
 #define SIZE_CLASS_COUNT 40u
 
-/* A bin is two words (fast/heap.h). The table below holds offsets of bins, not numbers of classes:
- * malloc then adds where it would otherwise multiply. */
-#define SIZE_BIN_BYTES 16u
+/* A bin is two words (fast/heap.h). The tables hold the places of bins, not numbers of classes: malloc
+ * then adds where it would otherwise multiply. A place is 1 plus the offset in the heap, for the sake of
+ * global/unit_word.h; what refers to a bin takes the 1 off again, in an instruction that adds a
+ * constant anyway. */
+#define SIZE_BIN_BYTES        16u
+#define SIZE_BIN_PLACE(class) ((class) * SIZE_BIN_BYTES + 1)
 
 extern const uint32_t size_class_bytes[SIZE_CLASS_COUNT];
-/* The offset of the bin in a heap, by L2 granules. Of Tiny sizes, front has it by bytes:
+/* The place of the bin, by L2 granules. Of Tiny sizes, front has it by bytes:
  * that takes the rounding off each malloc, for two KiB of which a program reads few lines. */
 #define SIZE_L2_GRANULE 256
-extern const uint16_t size_l2_bin_offset[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1];
+extern const uint16_t size_l2_bin_place[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1];
+
+HAK_INLINE unsigned size_bin_class(size_t place)
+{
+    return (unsigned)(place / SIZE_BIN_BYTES);
+}
 
 /* 0 <= n <= SIZE_TINY_MAX */
-HAK_INLINE size_t size_to_tiny_bin_offset(size_t n)
+HAK_INLINE size_t size_to_tiny_bin_place(size_t n)
 {
-    return front_base()->bin_offset[n];
+    return front_base()->bin_place[n];
 }
 
 /* SIZE_TINY_MAX < n <= SIZE_SLAB_MAX */
-HAK_INLINE size_t size_to_l2_bin_offset(size_t n)
+HAK_INLINE size_t size_to_l2_bin_place(size_t n)
 {
-    return size_l2_bin_offset[(n + SIZE_L2_GRANULE - 1) / SIZE_L2_GRANULE];
+    return size_l2_bin_place[(n + SIZE_L2_GRANULE - 1) / SIZE_L2_GRANULE];
 }
 
 /* 0 <= n <= SIZE_SLAB_MAX */
-HAK_INLINE size_t size_to_bin_offset(size_t n)
+HAK_INLINE size_t size_to_bin_place(size_t n)
 {
-    return n <= SIZE_TINY_MAX ? size_to_tiny_bin_offset(n) : size_to_l2_bin_offset(n);
+    return n <= SIZE_TINY_MAX ? size_to_tiny_bin_place(n) : size_to_l2_bin_place(n);
 }
 
 HAK_INLINE unsigned size_to_class(size_t n)
 {
-    return (unsigned)(size_to_bin_offset(n) / SIZE_BIN_BYTES);
+    return size_bin_class(size_to_bin_place(n));
 }
 
 /* What to ask for, to get n bytes at a multiple of the alignment: n rounded up to the alignment. Slabs lie on multiples of 64 KiB, and the class of what it rounds up to is a multiple of it: between

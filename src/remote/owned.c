@@ -8,9 +8,9 @@
 
 #define SCAN_MOST 8u /* full slabs of a class whose remote stacks one search looks at */
 
-void owned_init(struct owned *o, const void *bins)
+void owned_init(struct owned *o, uintptr_t owner)
 {
-    o->bins = (uintptr_t)bins;
+    o->owner = owner;
     o->count = 0;
     o->idle_bytes = 0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
@@ -129,7 +129,7 @@ static void give_up(struct owned *o, struct slab *s)
         return;
     }
     bool room = slab_has_room_owner(s);
-    registry_set_word(s->base, UNIT_UNOWNED + slab_class(s) * SIZE_BIN_BYTES);
+    registry_set_word(s->base, unit_word(0, slab_class(s)));
     atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_seq_cst);
     COUNT(cas);
     if (room) {

@@ -29,23 +29,24 @@ TAILQ_HEAD(slab_list, slab);
 #define OWNED_IDLE_MOST MIB(1)
 
 struct owned {
-    uintptr_t bins; /* constant: tokens are bins + offset of the class's bin */
+    uintptr_t owner; /* constant: who its tokens say (global/unit_word.h) */
     struct slab_list partial[SIZE_CLASS_COUNT]; /* owner only */
     struct slab_list full[SIZE_CLASS_COUNT];    /* owner only */
     uint32_t count;                             /* owner only: slabs, over all classes */
     size_t idle_bytes; /* owner only: in the free lists of the partial slabs */
 };
 
-void owned_init(struct owned *o, const void *bins);
+/* owner: of no other. */
+void owned_init(struct owned *o, uintptr_t owner);
 
 HAK_INLINE uintptr_t owned_token(const struct owned *o, unsigned class_no)
 {
-    return o->bins + (uintptr_t)class_no * SIZE_BIN_BYTES;
+    return unit_word(o->owner, class_no);
 }
 
 HAK_INLINE bool is_token_of(const struct owned *o, uintptr_t word)
 {
-    return word - o->bins < (uintptr_t)SIZE_CLASS_COUNT * SIZE_BIN_BYTES;
+    return (word & UNIT_OWNERS) == o->owner;
 }
 
 HAK_INLINE bool owned_has(const struct owned *o, struct slab *s)
