@@ -7,7 +7,7 @@
  *     -n THREADS   how many live at once in 2 and 3; 10,000 if not given
  *
  * -t is how many start threads side by side in 1. In 2 and 3, which take as long as they take, the pair
- * "live_rss_kib" is what is resident while all wait, and "idle_rss_kib" once all have ended.
+ * "live_rss_kib" is what is resident while all wait, and "ended_rss_kib" once all have ended.
  *
  * Threads meet at one mutex: each counts itself in and waits for the gate to open.
  */
@@ -107,7 +107,7 @@ static void all_at_once(void)
     for (long i = 0; i < live; i++)
         pthread_join(thread[i], NULL);
     free(thread);
-    bench_add("idle_rss_kib", (double)bench_rss_kib());
+    bench_add("ended_rss_kib", (double)bench_rss_kib());
     bench_report((uint64_t)live * SIZES);
 }
 
