@@ -203,7 +203,7 @@ static void test_freed_by_another_comes_back(void **state)
 
 /* ---- a producer and a consumer that go idle ---- */
 
-enum { IDLE_BLOCKS = 400000, IDLE_LIVE = 2000, IDLE_STEP = 1000 };
+enum { IDLE_BLOCKS = 400000, IDLE_LIVE = 500, IDLE_STEP = 1000 };
 
 static char *idle_block[IDLE_BLOCKS];
 static _Atomic(int) idle_made, idle_done;
@@ -234,7 +234,7 @@ static void *produce_then_idle(void *argument)
     return go_idle();
 }
 
-/* It falls behind by half of all, so that there is a peak; the last blocks, 1 MiB, stay. With more the bound
+/* It falls behind by half of all, so that there is a peak; the last blocks, 256 KiB, stay. With more the bound
  * would not hold: as much as is in use may stay dirty (docs/decisions.md). */
 static void *consume_then_idle(void *argument)
 {
