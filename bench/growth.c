@@ -7,7 +7,7 @@
  * With the background there, each by itself, in nanoseconds:
  *
  *     build_ns     malloc of a block of the background, first touch of its memory included
- *     next_ns      malloc of the next 100,000 blocks (an eighth of -n at most, if -b is given)
+ *     next_ns      malloc of the next 100,000 blocks (128 MiB of them, if -b is given)
  *     order_ns     free of these, in the order in which they were allocated
  *     pair_ns      free and malloc in a working set of fixed size, which is in the caches however large the
  *                  background is
@@ -23,8 +23,9 @@
 #include <sys/mman.h>
 
 #define NEXT          100000
-#define WORKING       4096 /* blocks */
-#define WORKING_LARGE 64   /* if -b is given */
+#define NEXT_LARGE    ((size_t)128 << 20) /* bytes, if -b is given */
+#define WORKING       4096                /* blocks */
+#define WORKING_LARGE 64                  /* if -b is given */
 #define BURST         1000
 #define PARTS         5
 
@@ -158,7 +159,7 @@ static void measure_random(void)
 
 static void prepare(void)
 {
-    next_count = bytes > 0 && count / 8 < NEXT ? (size_t)count / 8 + 1 : NEXT;
+    next_count = bytes > 0 ? NEXT_LARGE / (size_t)bytes + 1 : NEXT;
     working_count = bytes > 0 ? WORKING_LARGE : WORKING;
     self.random = (uint64_t)bench_seed;
     background = table((size_t)count);
