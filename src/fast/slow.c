@@ -12,7 +12,7 @@
 
 #include <errno.h>
 
-#define REFILL_ENOUGH 16 /* blocks: beyond, no further slab is asked */
+#define REFILL_ENOUGH 16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
 
 /* ---- malloc ---- */
 
@@ -40,10 +40,11 @@ static bool refill(struct heap *h, unsigned class_no)
     struct slab *s = owned_find(&h->owned, class_no);
     int32_t got = 0, enough = bin->limit / 2 < REFILL_ENOUGH ? bin->limit / 2 : REFILL_ENOUGH;
     while (s != NULL) {
+        bool cut = s->free == NULL;
         struct chain chain = owned_take(&h->owned, s);
         bin_fill(bin, chain);
         got += (int32_t)chain.count;
-        s = got < enough ? TAILQ_FIRST(&h->owned.partial[class_no]) : NULL;
+        s = got < enough && !cut ? TAILQ_FIRST(&h->owned.partial[class_no]) : NULL;
     }
     return got > 0;
 }
