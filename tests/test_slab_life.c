@@ -302,6 +302,7 @@ static void test_gathered_frees_are_one_chain(void **state)
     assert_false(lf_stack_is_empty(&s->remote));
     assert_ptr_equal(owned_find(&a, CLASS), s);
     assert_int_equal(slab_used(s), 60);
+    assert_false(outbuf_add(&out, blocks)); /* the slot is closed */
     free_rest(&a, s, blocks);
     owned_disown_all(&a);
 }
