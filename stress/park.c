@@ -54,10 +54,7 @@ static uint64_t rng;
 
 static uint64_t below(uint64_t bound)
 {
-    rng ^= rng >> 12;
-    rng ^= rng << 25;
-    rng ^= rng >> 27;
-    return (rng * 0x2545f4914f6cdd1du >> 20) % bound;
+    return park_below(&rng, bound);
 }
 
 /* ---- the process ---- */

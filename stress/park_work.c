@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -52,13 +51,9 @@ static pthread_attr_t attributes;
 static void *(*cxx_new)(size_t);
 static void (*cxx_delete)(void *);
 
-/* xorshift64* (Vigna 2016) */
 static uint64_t below(struct worker *w, uint64_t bound)
 {
-    w->rng ^= w->rng >> 12;
-    w->rng ^= w->rng << 25;
-    w->rng ^= w->rng >> 27;
-    return (w->rng * 0x2545f4914f6cdd1du >> 20) % bound;
+    return park_below(&w->rng, bound);
 }
 
 /* ---- progress ---- */
@@ -350,11 +345,7 @@ static void begin_worker(void)
 
 static void prepare(void)
 {
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, PARK_FD, 0);
-    if (shared == MAP_FAILED) {
-        fprintf(stderr, "park_work: no shared memory; it is started by park\n");
-        exit(2);
-    }
+    shared = park_shared_memory(sizeof *shared, "park");
     for (unsigned i = 0; i < PARK_SLOTS; i++) {
         sinks[i] = fopen("/dev/null", "w");
         setvbuf(sinks[i], malloc(BUFSIZ), _IOFBF, BUFSIZ);
