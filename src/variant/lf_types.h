@@ -9,6 +9,7 @@
 #define HAK_LF_TYPES_H
 
 #include "../global/base.h"
+#include "lf_sanitize.h" /* before ck: under TSan it changes what ck's functions are */
 
 #include <ck_stack.h>
 

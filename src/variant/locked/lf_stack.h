@@ -7,7 +7,6 @@
 #define HAK_LF_STACK_H
 
 #include "../lf_types.h"
-#include "lf_sanitize.h"
 
 HAK_INLINE void lf_stack_push(lf_stack *s, lf_node *node)
 {
