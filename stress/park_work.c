@@ -103,6 +103,12 @@ static void *make_aligned(struct worker *w, size_t n)
     }
 }
 
+static void *resize(struct worker *w, void *p, size_t n)
+{
+    void *moved = realloc(p, n);
+    return moved != NULL ? stamp(w, moved) : p;
+}
+
 static void *make(struct worker *w, size_t n)
 {
     switch (below(w, 16)) {
@@ -111,7 +117,7 @@ static void *make(struct worker *w, size_t n)
     case 1:
         return stamp(w, aligned_alloc((size_t)16 << below(w, 12), n));
     case 2:
-        return stamp(w, realloc(malloc(16 + below(w, n)), n));
+        return resize(w, malloc(16 + below(w, n)), n);
     case 3:
         return stamp(w, make_aligned(w, n));
     default:
@@ -176,12 +182,6 @@ static size_t large_size(struct worker *w)
 static size_t whale_size(struct worker *w)
 {
     return (1100u << 10) + below(w, 2u << 20);
-}
-
-static void *resize(struct worker *w, void *p, size_t n)
-{
-    void *moved = realloc(p, n);
-    return moved != NULL ? stamp(w, moved) : p;
 }
 
 static void large(struct worker *w)

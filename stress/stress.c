@@ -91,7 +91,7 @@ void stress_begin(int argc, char **argv, const char *name)
     scenario = name;
     started = now();
     if (argc > 1)
-        seconds = atof(argv[1]);
+        seconds = strtod(argv[1], NULL);
     seed = argc > 2 ? strtoull(argv[2], NULL, 0) : mix((uint64_t)(started * 1e9));
     main_worker.rng.state = seed;
     printf("%s: %g s, seed %llu\n", name, seconds, (unsigned long long)seed);

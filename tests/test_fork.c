@@ -336,7 +336,7 @@ static void test_memory_of_vanished_threads(void **state)
 int main(int argc, char **argv)
 {
     if (argc > 1)
-        forks = atoi(argv[1]);
+        forks = (int)strtol(argv[1], NULL, 10);
     with_signals = argc < 3 || strcmp(argv[2], "no-signals") != 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fork_in_signal_handlers), /* first: no heap is parked yet */
