@@ -34,6 +34,7 @@ struct heap_base {
     atomic<unsigned> word;   /* of the slab: which heap's, or 0 */
     heap *heap_held[4] = {}; /* by thread; the last is the vanished one */
     bool lost[HEAPS] = {};
+    unsigned lost_holder = 0; /* of those */
 
     void set_up()
     {
@@ -235,7 +236,7 @@ struct heap_base {
         return false;
     }
 
-    void check(unsigned lost_holder)
+    void check()
     {
         for (heap *h = heaps; h < heaps + made; h++) {
             unsigned stacked = is_in(&parked, h) + is_in(&spare, h), held = 0;
@@ -252,8 +253,8 @@ struct heap_base {
 };
 
 /* Threads come and go: what one parks the next goes on with. */
-struct come_and_go : rl::test_suite<come_and_go, 2>, heap_base {
-    void before()
+struct come_and_go : suite<come_and_go, heap_base, 2> {
+    void start()
     {
         set_up();
         call(3, false);
@@ -266,15 +267,11 @@ struct come_and_go : rl::test_suite<come_and_go, 2>, heap_base {
         if (t == 0)
             heap_retire(t);
     }
-    void after()
-    {
-        check(0);
-    }
 };
 
 /* Handlers borrow, and give back, while a thread starts. */
-struct borrow : rl::test_suite<borrow, 2>, heap_base {
-    void before()
+struct borrow : suite<borrow, heap_base, 2> {
+    void start()
     {
         set_up();
         call(3, false);
@@ -284,16 +281,11 @@ struct borrow : rl::test_suite<borrow, 2>, heap_base {
     {
         call(t, t == 0);
     }
-    void after()
-    {
-        check(0);
-    }
 };
 
 /* The child of a fork: a thread vanished between two calls, or in its slow path at some point. */
-struct forked : rl::test_suite<forked, 2>, heap_base {
+struct forked : suite<forked, heap_base, 2> {
     enum { IDLE, OPENED, HALF, POPPED, PUTTING, POINTS };
-    unsigned lost_holder = 0;
 
     void vanish(unsigned point)
     {
@@ -304,7 +296,7 @@ struct forked : rl::test_suite<forked, 2>, heap_base {
         if (point == HALF)
             h->bin = h->bin + 1;
     }
-    void before()
+    void start()
     {
         set_up();
         call(0, false);
@@ -321,15 +313,11 @@ struct forked : rl::test_suite<forked, 2>, heap_base {
         if (t == 1)
             heap_retire(1);
     }
-    void after()
-    {
-        check(lost_holder);
-    }
 };
 
-/* Two threads of the child find the same vanished thread's heap. */
-template <int threads> struct two_adopt : rl::test_suite<two_adopt<threads>, threads>, heap_base {
-    void before()
+/* Threads of the child find the same vanished thread's heap. */
+struct adopt_base : heap_base {
+    void start()
     {
         set_up();
         call(3, false);
@@ -342,15 +330,17 @@ template <int threads> struct two_adopt : rl::test_suite<two_adopt<threads>, thr
         if (t != 0)
             heap_retire(t);
     }
-    void after()
-    {
-        check(0);
-    }
+};
+
+struct two_adopt : suite<two_adopt, adopt_base, 2> {
+};
+
+struct three_adopt : suite<three_adopt, adopt_base, 3> {
 };
 
 /* One thread makes a heap while another walks the list of all for those of vanished threads. */
-struct make_and_adopt : rl::test_suite<make_and_adopt, 2>, heap_base {
-    void before()
+struct make_and_adopt : suite<make_and_adopt, heap_base, 2> {
+    void start()
     {
         set_up();
         generation.store(1, rl::mo_relaxed, $);
@@ -358,10 +348,6 @@ struct make_and_adopt : rl::test_suite<make_and_adopt, 2>, heap_base {
     void thread(unsigned t)
     {
         call(t, false);
-    }
-    void after()
-    {
-        check(0);
     }
 };
 
@@ -371,9 +357,9 @@ int main(int argc, char **argv)
                {{"come_and_go", rl::simulate<come_and_go>, bound(4), bound(5)},
                 {"borrow", rl::simulate<borrow>, bound(4), bound(6)},
                 {"forked", rl::simulate<forked>, bound(3), bound(5)},
-                {"two_adopt", rl::simulate<two_adopt<2>>, bound(4), bound(6)},
+                {"two_adopt", rl::simulate<two_adopt>, bound(4), bound(6)},
                 {"make_and_adopt", rl::simulate<make_and_adopt>, bound(4), full()},
-                {"three_adopt", rl::simulate<two_adopt<3>>, at_random(100000), at_random(5000000)}},
+                {"three_adopt", rl::simulate<three_adopt>, at_random(100000), at_random(5000000)}},
                {{"adopt: no compare", ADOPT_COMPARES, omitted, "two_adopt"},
                 {"adopt: takes busy ones", ADOPT_HEEDS_BUSY, omitted, "forked"},
                 {"adopt: the list, acquire -> relaxed", ADOPT_ACQUIRE, memory_order_relaxed,

@@ -18,7 +18,7 @@ struct stack_base {
     descriptor node[NODES];
     descriptor *held[3];
 
-    void before()
+    void start()
     {
         for (descriptor *&h : held)
             h = nullptr;
@@ -48,7 +48,7 @@ struct stack_base {
     }
 
     /* Each node once: in the stack, or held. */
-    void after()
+    void check()
     {
         unsigned times[NODES] = {};
         for (descriptor *h : held)
@@ -64,15 +64,7 @@ struct stack_base {
 };
 
 /* The head goes and comes back: A popped, B popped, A pushed, while a third party is in between. */
-struct come_back : rl::test_suite<come_back, 2>, stack_base {
-    void before()
-    {
-        stack_base::before();
-    }
-    void after()
-    {
-        stack_base::after();
-    }
+struct come_back : suite<come_back, stack_base, 2> {
     void thread(unsigned t)
     {
         held[t] = pop((int)t);
@@ -87,15 +79,7 @@ struct come_back : rl::test_suite<come_back, 2>, stack_base {
 };
 
 /* Everybody pops and pushes. */
-struct three : rl::test_suite<three, 3>, stack_base {
-    void before()
-    {
-        stack_base::before();
-    }
-    void after()
-    {
-        stack_base::after();
-    }
+struct three : suite<three, stack_base, 3> {
     void thread(unsigned t)
     {
         descriptor *d = pop((int)t);

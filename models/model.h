@@ -198,6 +198,19 @@ constexpr search at_random(unsigned iterations)
     return {rl::sched_random, iterations};
 }
 
+/* A scenario: `base` has the protocol and check(), of what holds at rest; `derived` start() and thread(). */
+template <typename derived, typename base, rl::thread_id_t threads>
+struct suite : rl::test_suite<derived, threads>, base {
+    void before()
+    {
+        static_cast<derived *>(this)->start();
+    }
+    void after()
+    {
+        static_cast<derived *>(this)->check();
+    }
+};
+
 struct scenario {
     const char *name;
     rl::simulate_f run;

@@ -74,10 +74,6 @@ static void free_elsewhere(out_slot *slot, owned *o, block *b)
 struct outbuf_base {
     out_slot slots[HEAPS] = {};
 
-    owned *heap(unsigned t)
-    {
-        return &the_world->heaps[t];
-    }
     void gather(unsigned t, block *a, block *b)
     {
         free_elsewhere(&slots[t], heap(t), a);

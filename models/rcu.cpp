@@ -223,12 +223,24 @@ template <bool membarrier> struct rcu_base {
                 times += r == of;
         return times;
     }
+
+    /* What most scenarios begin with: a reader that is noted. */
+    void start()
+    {
+        set_up();
+        walk(0);
+    }
+    /* All of them retire the first region. */
+    void check()
+    {
+        MUST(places(&region[0]) == 1);
+    }
 };
 
-/* A reader's first section, against a retirer. */
+/* A reader's first section, against a retirer: it is not noted yet. */
 template <bool membarrier>
-struct first_section : rl::test_suite<first_section<membarrier>, 2>, rcu_base<membarrier> {
-    void before()
+struct first_section : suite<first_section<membarrier>, rcu_base<membarrier>, 2> {
+    void start()
     {
         this->set_up();
     }
@@ -239,20 +251,11 @@ struct first_section : rl::test_suite<first_section<membarrier>, 2>, rcu_base<me
         else
             this->retire(&this->region[0], nullptr);
     }
-    void after()
-    {
-        MUST(this->places(&this->region[0]) == 1);
-    }
 };
 
-/* Another section of a reader that is noted already, against a retirer that polls again. */
+/* Another section, against a retirer that polls again. */
 template <bool membarrier>
-struct next_section : rl::test_suite<next_section<membarrier>, 2>, rcu_base<membarrier> {
-    void before()
-    {
-        this->set_up();
-        this->walk(0);
-    }
+struct next_section : suite<next_section<membarrier>, rcu_base<membarrier>, 2> {
     void thread(unsigned t)
     {
         if (t == 0) {
@@ -262,20 +265,11 @@ struct next_section : rl::test_suite<next_section<membarrier>, 2>, rcu_base<memb
             this->rcu_poll();
         }
     }
-    void after()
-    {
-        MUST(this->places(&this->region[0]) == 1);
-    }
 };
 
 /* Two grace periods one after the other: what was seen in the first says nothing about the second. */
 template <bool membarrier>
-struct two_batches : rl::test_suite<two_batches<membarrier>, 2>, rcu_base<membarrier> {
-    void before()
-    {
-        this->set_up();
-        this->walk(0);
-    }
+struct two_batches : suite<two_batches<membarrier>, rcu_base<membarrier>, 2> {
     void thread(unsigned t)
     {
         if (t == 0) {
@@ -287,7 +281,7 @@ struct two_batches : rl::test_suite<two_batches<membarrier>, 2>, rcu_base<membar
             this->retire(&this->region[1], nullptr);
         }
     }
-    void after()
+    void check()
     {
         MUST(this->places(&this->region[0]) == 1 && this->places(&this->region[1]) == 1);
     }
@@ -295,12 +289,7 @@ struct two_batches : rl::test_suite<two_batches<membarrier>, 2>, rcu_base<membar
 
 /* A reader, a retirer, and somebody who polls. */
 template <bool membarrier>
-struct two_pollers : rl::test_suite<two_pollers<membarrier>, 3>, rcu_base<membarrier> {
-    void before()
-    {
-        this->set_up();
-        this->walk(0);
-    }
+struct two_pollers : suite<two_pollers<membarrier>, rcu_base<membarrier>, 3> {
     void thread(unsigned t)
     {
         if (t == 0)
@@ -310,30 +299,17 @@ struct two_pollers : rl::test_suite<two_pollers<membarrier>, 3>, rcu_base<membar
         else
             this->rcu_poll();
     }
-    void after()
-    {
-        MUST(this->places(&this->region[0]) == 1);
-    }
 };
 
 /* Two readers, one of them new. */
 template <bool membarrier>
-struct two_readers : rl::test_suite<two_readers<membarrier>, 3>, rcu_base<membarrier> {
-    void before()
-    {
-        this->set_up();
-        this->walk(0);
-    }
+struct two_readers : suite<two_readers<membarrier>, rcu_base<membarrier>, 3> {
     void thread(unsigned t)
     {
         if (t < 2)
             this->walk(t);
         else
             this->retire(&this->region[0], nullptr);
-    }
-    void after()
-    {
-        MUST(this->places(&this->region[0]) == 1);
     }
 };
 

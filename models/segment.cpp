@@ -268,16 +268,7 @@ struct segment_base {
 };
 
 template <typename derived, rl::thread_id_t threads>
-struct segment_suite : rl::test_suite<derived, threads>, segment_base {
-    void before()
-    {
-        static_cast<derived *>(this)->start();
-    }
-    void after()
-    {
-        check();
-    }
-};
+using segment_suite = suite<derived, segment_base, threads>;
 
 /* The last free unit is taken while another is returned: the hint. */
 struct take_and_return : segment_suite<take_and_return, 2> {

@@ -171,6 +171,11 @@ struct world {
 
 inline world *the_world; /* of this iteration */
 
+inline owned *heap(unsigned t)
+{
+    return &the_world->heaps[t];
+}
+
 /* ---- src/global/shared.c ---- */
 
 /* shared.c: push_by */
@@ -674,15 +679,6 @@ inline void world::check()
 }
 
 template <typename derived, rl::thread_id_t threads>
-struct slab_suite : rl::test_suite<derived, threads>, world {
-    void before()
-    {
-        static_cast<derived *>(this)->start();
-    }
-    void after()
-    {
-        check();
-    }
-};
+using slab_suite = suite<derived, world, threads>;
 
 #endif

@@ -7,11 +7,6 @@
  */
 #include "slab.h"
 
-static owned *heap(unsigned t)
-{
-    return &the_world->heaps[t];
-}
-
 static void free_one(unsigned t, block *b)
 {
     b->user = 0;

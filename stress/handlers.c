@@ -27,16 +27,6 @@ static __thread struct worker
     *handling; /* what the handler counts and numbers with: its thread's only */
 static __thread volatile sig_atomic_t inside;
 
-static void resize_and_free(struct worker *w, parcel x)
-{
-    struct stamp was = *(struct stamp *)parcel_block(x);
-    size_t n = rng_slab_size(&w->rng);
-    void *p = hak_realloc(parcel_block(x), n);
-    block_check_kept(p, &was, n < was.bytes ? n : was.bytes);
-    block_stamp(w, p, n);
-    block_free(p);
-}
-
 static void handle(int number)
 {
     int saved = errno;
@@ -44,7 +34,8 @@ static void handle(int number)
     (void)number;
     w->met += inside != 0;
     parcel x = parcel_make(w, rng_slab_size(&w->rng));
-    resize_and_free(w, parcel_make(w, rng_slab_size(&w->rng)));
+    parcel resized = parcel_make(w, rng_slab_size(&w->rng));
+    parcel_free(parcel_resize(w, resized, rng_slab_size(&w->rng)));
     unsigned thread = ((struct worker *)w->argument)->number;
     if (thread >= MAKERS || !slot_put(&slots[thread][rng_below(&w->rng, SLOTS)], x))
         parcel_free(x);
@@ -115,6 +106,5 @@ int main(int argc, char **argv)
     sigaction(SIGUSR1, &action, NULL);
     stress_run(2 * MAKERS, body, NULL);
     slots_free(slots[0], MAKERS * SLOTS);
-    stress_all_freed();
     return stress_end();
 }

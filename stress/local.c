@@ -43,6 +43,5 @@ int main(int argc, char **argv)
     stress_begin(argc, argv, "local");
     stress_expect(2, NULL, 0);
     stress_run(THREADS, body, NULL);
-    stress_all_freed();
     return stress_end();
 }

@@ -35,19 +35,6 @@ static parcel make(struct worker *w)
     return parcel_of(p);
 }
 
-static parcel regrow(struct worker *w, parcel x)
-{
-    struct stamp before;
-    size_t n = rng_size(&w->rng);
-    memcpy(&before, parcel_block(x), sizeof before);
-    void *moved = hak_realloc(parcel_block(x), n);
-    if (moved == NULL)
-        stress_fail("out of memory at %zu bytes", n);
-    block_check_kept(moved, &before, n < before.bytes ? n : before.bytes);
-    block_stamp(w, moved, n);
-    return parcel_of(moved);
-}
-
 static void body(struct worker *w)
 {
     while (!stress_over(w)) {
@@ -61,7 +48,7 @@ static void body(struct worker *w)
             continue;
         parcel_check(theirs);
         if (dice < 10)
-            theirs = regrow(w, theirs);
+            theirs = parcel_resize(w, theirs, rng_size(&w->rng));
         parcel_free(theirs);
         if (dice == 999)
             hak_malloc_trim(0);
@@ -74,6 +61,5 @@ int main(int argc, char **argv)
     stress_expect(10, NULL, 0);
     stress_run(THREADS, body, NULL);
     slots_free(table[0], THREADS * TABLE);
-    stress_all_freed();
     return stress_end();
 }

@@ -18,17 +18,14 @@
  * How long: 2 to 15 ms a stop on two processors; a stall takes the deadline. How threads meet: see
  * park_trace.h; park itself has one.
  */
+#include "park_command.h"
 #include "park_shared.h"
 #include "park_trace.h"
 
-#include <argp.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define WORKERS         4
 #define NEWCOMERS       4
@@ -42,15 +39,13 @@
 #define STARVED_MOST    10u /* deadlines */
 
 static struct {
-    unsigned stops, victims, deadline_ms;
-    bool kill, expect_stalls;
-    uint64_t seed;
-    char *library, *preload;
-} options = {.stops = 100, .victims = 1, .deadline_ms = 2000};
+    unsigned stops, victims;
+    bool kill;
+    char *preload;
+} options = {.stops = 100, .victims = 1};
 
-static char *work[] = {NULL, NULL};
+static struct workload workload;
 static struct shared *shared;
-static int shared_fd;
 static bool running;
 static unsigned stops_here, killed_here, stops_done;
 static unsigned stalls, stalled_windows, starved, in_syscalls;
@@ -59,10 +54,7 @@ static uint64_t rng;
 
 static uint64_t below(uint64_t bound)
 {
-    rng ^= rng >> 12;
-    rng ^= rng << 25;
-    rng ^= rng >> 27;
-    return (rng * 0x2545f4914f6cdd1du >> 20) % bound;
+    return park_below(&rng, bound);
 }
 
 /* ---- the process ---- */
@@ -80,7 +72,7 @@ static void dispatch(struct trace_event e)
 {
     if (e.kind == TRACE_DIED) {
         fprintf(stderr, "park: the workload died under %s (seed %lu, stop %u); giving up\n",
-                options.library, options.seed, stops_done);
+                command.library, command.seed, stops_done);
         exit(2);
     }
     if (e.kind == TRACE_TRAP || e.kind == TRACE_HIT || e.kind == TRACE_STEPPED ||
@@ -110,7 +102,7 @@ static void process_start(void)
     shared->seed = below(UINT64_MAX);
     shared->workers_wanted = WORKERS;
     shared->newcomers_most = NEWCOMERS;
-    trace_start(work, options.library, options.preload, shared_fd);
+    trace_start(workload.program, command.library, options.preload, workload.fd);
     stops_here = killed_here = 0;
     running = true;
     while (!all_have_started())
@@ -315,7 +307,7 @@ static enum verdict judge(unsigned i, const char **how)
 static void say_stall(const char *who, const char *how)
 {
     stalls++;
-    printf("  stall: %s %s for %u ms; stopped:", who, how, options.deadline_ms);
+    printf("  stall: %s %s for %u ms; stopped:", who, how, command.deadline_ms);
     for (unsigned v = 0; v < victim_count; v++) {
         struct where where = trace_where(victims[v]);
         printf(" %s%s", where.place != NULL ? map_say(trace_map(), where.place) : "?",
@@ -363,7 +355,7 @@ static void watch(unsigned epoch)
 {
     bool newcomer_seen = false;
     for (unsigned round = 1; round <= STARVED_MOST; round++) {
-        uint64_t end = park_now() + options.deadline_ms * 1000000ull;
+        uint64_t end = park_now() + command.deadline_ms * 1000000ull;
         while (park_now() < end) {
             struct trace_event e = trace_next(500);
             newcomer_seen = newcomer_seen || is_newcomers_exit(e, epoch);
@@ -434,7 +426,7 @@ static void one_stop(void)
     }
     if (victim_count == kept) {
         fprintf(stderr, "park: no thread is met inside %s (seed %lu, stop %u); giving up\n",
-                options.library, options.seed, stops_done);
+                command.library, command.seed, stops_done);
         exit(2);
     }
     watch_window();
@@ -520,44 +512,29 @@ static int report(double seconds)
            "%u starved by the machine; a worker's worst time without progress %.1f ms, with no "
            "thread stopped "
            "%.1f ms\n",
-           options.library, stops_done, options.kill ? " for good" : "", seconds, in_syscalls,
-           options.seed, stalled_windows, stalls, starved, (double)worst_stopped / 1e6,
+           command.library, stops_done, options.kill ? " for good" : "", seconds, in_syscalls,
+           command.seed, stalled_windows, stalls, starved, (double)worst_stopped / 1e6,
            (double)worst_ordinary / 1e6);
-    return (stalls != 0) != options.expect_stalls;
+    return (stalls != 0) != command.expect_stalls;
 }
 
 /* ---- the command line ---- */
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
+    (void)state;
     switch (key) {
     case 'n':
         options.stops = (unsigned)strtoul(text, NULL, 10);
         break;
-    case 's':
-        options.seed = strtoull(text, NULL, 0);
-        break;
     case 'v':
         options.victims = *text == '2' ? 2 : 1;
-        break;
-    case 'd':
-        options.deadline_ms = (unsigned)strtoul(text, NULL, 10);
         break;
     case 'p':
         options.preload = text;
         break;
     case 'k':
         options.kill = true;
-        break;
-    case 'x':
-        options.expect_stalls = true;
-        break;
-    case ARGP_KEY_ARG:
-        options.library = text;
-        break;
-    case ARGP_KEY_END:
-        if (state->arg_num != 1)
-            argp_usage(state);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -567,45 +544,18 @@ static error_t parse(int key, char *text, struct argp_state *state)
 
 static const struct argp_option option_list[] = {
     {"stops", 'n', "N", 0, "how many threads to stop (100)", 0},
-    {"seed", 's', "S", 0, "a seed (from the clock)", 0},
     {"victims", 'v', "1|2", 0, "how many are stopped at the same time (1)", 0},
-    {"deadline", 'd', "MS", 0, "a stall is as long without progress (2000)", 0},
     {"preload", 'p', "FILE", 0, "preload this too (a proxy of LIBRARY)", 0},
     {"kill", 'k', NULL, 0, "who was stopped never goes on", 0},
-    {"expect-stalls", 'x', NULL, 0, "exit status 0 if there were stalls", 0},
     {0}};
-
-static void set_up(const char *program)
-{
-    static char path[PATH_MAX];
-    const char *slash = strrchr(program, '/');
-    snprintf(path, sizeof path, "%.*spark_work", slash != NULL ? (int)(slash - program + 1) : 0,
-             program);
-    work[0] = path;
-    shared_fd = memfd_create("park", 0);
-    if (shared_fd < 0 || ftruncate(shared_fd, sizeof *shared) != 0)
-        exit(2);
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, shared_fd, 0);
-    if (shared == MAP_FAILED)
-        exit(2);
-}
 
 int main(int argc, char **argv)
 {
-    const struct argp parser = {option_list,
-                                parse,
-                                "LIBRARY|system",
-                                "Stops threads inside an allocator; no other may stall.",
-                                0,
-                                0,
-                                0};
-    argp_parse(&parser, argc, argv, 0, NULL, NULL);
-    if (options.seed == 0)
-        options.seed = park_now();
-    rng = options.seed * 0x9e3779b97f4a7c15u | 1;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    printf("park: %s: seed %lu\n", options.library, options.seed);
-    set_up(argv[0]);
+    command_read(argc, argv, option_list, parse,
+                 "Stops threads inside an allocator; no other may stall.");
+    rng = command.seed * 0x9e3779b97f4a7c15u | 1;
+    workload = workload_open(argv[0], "park_work", sizeof *shared);
+    shared = workload.shared;
     uint64_t began = park_now();
     measure_ordinary();
     campaign();

@@ -1,5 +1,6 @@
 /*
- * park_shared.h: what park and its workload say to each other, in memory that both have mapped.
+ * park_shared.h: what park and its workload say to each other, in memory that both have mapped; and the few
+ * functions that step, its workload and these two share.
  *
  * SYNCHRONIZATION: every field is atomic; relaxed, as they are counts and hints. A worker writes its own
  * slot, park the rest.
@@ -10,6 +11,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -44,6 +48,26 @@ static inline uint64_t park_now(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* xorshift64* (Vigna 2016) */
+static inline uint64_t park_below(uint64_t *rng, uint64_t bound)
+{
+    *rng ^= *rng >> 12;
+    *rng ^= *rng << 25;
+    *rng ^= *rng >> 27;
+    return (*rng * 0x2545f4914f6cdd1du >> 20) % bound;
+}
+
+/* In the workload: the memory that it shares with the tool that has started it. */
+static inline void *park_shared_memory(size_t bytes, const char *tool)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, PARK_FD, 0);
+    if (p == MAP_FAILED) {
+        fprintf(stderr, "%s_work: no shared memory; it is started by %s; ending\n", tool, tool);
+        exit(2);
+    }
+    return p;
 }
 
 #endif

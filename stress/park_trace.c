@@ -367,7 +367,9 @@ char trace_state(pid_t tid, uint64_t *ran_ns)
     char *end = f != NULL && fgets(line, sizeof line, f) != NULL ? strrchr(line, ')') : NULL;
     if (f != NULL)
         fclose(f);
-    return end != NULL ? end[2] : 0;
+    if (end == NULL)
+        return 0;
+    return end[2];
 }
 
 void trace_say_threads(FILE *to)

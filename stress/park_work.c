@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -52,13 +51,9 @@ static pthread_attr_t attributes;
 static void *(*cxx_new)(size_t);
 static void (*cxx_delete)(void *);
 
-/* xorshift64* (Vigna 2016) */
 static uint64_t below(struct worker *w, uint64_t bound)
 {
-    w->rng ^= w->rng >> 12;
-    w->rng ^= w->rng << 25;
-    w->rng ^= w->rng >> 27;
-    return (w->rng * 0x2545f4914f6cdd1du >> 20) % bound;
+    return park_below(&w->rng, bound);
 }
 
 /* ---- progress ---- */
@@ -108,6 +103,12 @@ static void *make_aligned(struct worker *w, size_t n)
     }
 }
 
+static void *resize(struct worker *w, void *p, size_t n)
+{
+    void *moved = realloc(p, n);
+    return moved != NULL ? stamp(w, moved) : p;
+}
+
 static void *make(struct worker *w, size_t n)
 {
     switch (below(w, 16)) {
@@ -116,7 +117,7 @@ static void *make(struct worker *w, size_t n)
     case 1:
         return stamp(w, aligned_alloc((size_t)16 << below(w, 12), n));
     case 2:
-        return stamp(w, realloc(malloc(16 + below(w, n)), n));
+        return resize(w, malloc(16 + below(w, n)), n);
     case 3:
         return stamp(w, make_aligned(w, n));
     default:
@@ -181,12 +182,6 @@ static size_t large_size(struct worker *w)
 static size_t whale_size(struct worker *w)
 {
     return (1100u << 10) + below(w, 2u << 20);
-}
-
-static void *resize(struct worker *w, void *p, size_t n)
-{
-    void *moved = realloc(p, n);
-    return moved != NULL ? stamp(w, moved) : p;
 }
 
 static void large(struct worker *w)
@@ -350,11 +345,7 @@ static void begin_worker(void)
 
 static void prepare(void)
 {
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, PARK_FD, 0);
-    if (shared == MAP_FAILED) {
-        fprintf(stderr, "park_work: no shared memory; it is started by park\n");
-        exit(2);
-    }
+    shared = park_shared_memory(sizeof *shared, "park");
     for (unsigned i = 0; i < PARK_SLOTS; i++) {
         sinks[i] = fopen("/dev/null", "w");
         setvbuf(sinks[i], malloc(BUFSIZ), _IOFBF, BUFSIZ);

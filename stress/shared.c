@@ -50,6 +50,5 @@ int main(int argc, char **argv)
     stress_begin(argc, argv, "shared");
     stress_expect(100, NULL, 0);
     stress_run(THREADS, body, NULL);
-    stress_all_freed();
     return stress_end();
 }

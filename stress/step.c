@@ -14,34 +14,23 @@
  * not be made. How long: 20 to 100 us an instruction, some 500,000 in all; with --every 7, which leaves the statistics out, below 10 s.
  * How threads meet: see park_trace.h and step_shared.h.
  */
+#include "park_command.h"
 #include "park_shared.h"
 #include "park_trace.h"
 #include "step_shared.h"
 
-#include <argp.h>
-#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define REPEAT_MOST 600u
 /* hakmem is lock-free, not wait-free: a CAS that the other thread is asked to make fail, each time, never
  * succeeds. So in a loop it is asked as often as this at an instruction, in one call. */
 #define ASKED_MOST 64u
 
-static struct {
-    unsigned every, deadline_ms;
-    bool expect_stalls;
-    uint64_t seed;
-    char *library;
-} options = {.every = 1, .deadline_ms = 2000};
-
-static char *work[] = {NULL, NULL};
+static unsigned every = 1; /* --every */
 static struct step_shared *shared;
-static int shared_fd;
 
 static struct tally {
     unsigned calls;
@@ -64,7 +53,7 @@ static void say_stall(const struct where *where, char state)
     tally.stalled = true;
     printf("  stall: %s: stopped in %s%s, the other thread is %s for %u ms\n", name,
            map_say(trace_map(), where->place), where->in_syscall ? ", in a system call" : "",
-           state == 'S' ? "asleep" : "not through", options.deadline_ms);
+           state == 'S' ? "asleep" : "not through", command.deadline_ms);
 }
 
 static bool is_answered(uint64_t asked, uint64_t deadline)
@@ -85,7 +74,7 @@ static void ask_other(const struct where *where)
     tally.asked++;
     shared->asked = asked;
     for (unsigned i = 1; i <= 10; i++) {
-        if (is_answered(asked, began + i * options.deadline_ms * 1000000ull))
+        if (is_answered(asked, began + i * command.deadline_ms * 1000000ull))
             break;
         char state = trace_state(shared->tid, &ran);
         if (state == 'S' || i == 10 || (i > 1 && ran - ran_then > 50000000)) {
@@ -148,7 +137,7 @@ static void visit(pid_t tid)
     if (from_is_ahead())
         return;
     uint8_t *asked = &asked_at[where.place - trace_map()->place];
-    if (++tally.instructions % options.every == phase_of_sample && *asked < ASKED_MOST) {
+    if (++tally.instructions % every == phase_of_sample && *asked < ASKED_MOST) {
         ++*asked;
         ask_other(&where);
     }
@@ -200,7 +189,7 @@ static void step_all(void)
 {
     asked_at = calloc(trace_map()->places, 1);
     met = calloc(trace_map()->functions, sizeof *met);
-    shared->sampled = options.every > 1;
+    shared->sampled = every > 1;
     shared->go = 1;
     for (;;) {
         struct trace_event e = trace_next(100000);
@@ -221,76 +210,33 @@ static void step_all(void)
 
 static error_t parse(int key, char *text, struct argp_state *state)
 {
-    switch (key) {
-    case 'e':
-        options.every = (unsigned)strtoul(text, NULL, 10);
-        break;
-    case 's':
-        options.seed = strtoull(text, NULL, 0);
-        break;
-    case 'd':
-        options.deadline_ms = (unsigned)strtoul(text, NULL, 10);
-        break;
-    case 'x':
-        options.expect_stalls = true;
-        break;
-    case ARGP_KEY_ARG:
-        options.library = text;
-        break;
-    case ARGP_KEY_END:
-        if (state->arg_num != 1 || options.every == 0)
-            argp_usage(state);
-        break;
-    default:
+    if (key != 'e')
         return ARGP_ERR_UNKNOWN;
-    }
+    every = (unsigned)strtoul(text, NULL, 10);
+    if (every == 0)
+        argp_error(state, "--every %s: not a number from 1 on", text);
     return 0;
 }
 
 static const struct argp_option option_list[] = {
-    {"every", 'e', "N", 0, "ask at every Nth instruction, and leave out statistics (1)", 0},
-    {"seed", 's', "S", 0, "a seed (from the clock): which instruction of N is the first", 0},
-    {"deadline", 'd', "MS", 0, "a stall is as long without an answer (2000)", 0},
-    {"expect-stalls", 'x', NULL, 0, "exit status 0 if there were stalls", 0},
+    {"every", 'e', "N", 0,
+     "ask at every Nth instruction, the first by the seed, and leave out statistics (1)", 0},
     {0}};
-
-static void set_up(const char *program)
-{
-    static char path[PATH_MAX];
-    const char *slash = strrchr(program, '/');
-    snprintf(path, sizeof path, "%.*sstep_work", slash != NULL ? (int)(slash - program + 1) : 0,
-             program);
-    work[0] = path;
-    shared_fd = memfd_create("step", 0);
-    if (shared_fd < 0 || ftruncate(shared_fd, sizeof *shared) != 0)
-        exit(2);
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, shared_fd, 0);
-    if (shared == MAP_FAILED)
-        exit(2);
-}
 
 int main(int argc, char **argv)
 {
-    const struct argp parser = {option_list,
-                                parse,
-                                "LIBRARY|system",
-                                "Stops a thread at each instruction; another must go on.",
-                                0,
-                                0,
-                                0};
-    argp_parse(&parser, argc, argv, 0, NULL, NULL);
-    if (options.seed == 0)
-        options.seed = park_now();
-    phase_of_sample = options.seed % options.every;
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    set_up(argv[0]);
+    command_read(argc, argv, option_list, parse,
+                 "Stops a thread at each instruction; another must go on.");
+    phase_of_sample = command.seed % every;
+    struct workload workload = workload_open(argv[0], "step_work", sizeof *shared);
+    shared = workload.shared;
     uint64_t began = park_now();
-    trace_start(work, options.library, NULL, shared_fd);
+    trace_start(workload.program, command.library, NULL, workload.fd);
     step_all();
     printf("step: %s: %lu instructions, the other thread asked at %lu, in %.0f s, seed %lu: %u "
            "stalls, %u "
            "functions unmet; the longest answer took %.1f ms\n",
-           options.library, all_instructions, all_asked, (double)(park_now() - began) / 1e9,
-           options.seed, stalls, unmet, (double)worst_ns / 1e6);
-    return options.expect_stalls ? stalls == 0 : stalls + unmet != 0;
+           command.library, all_instructions, all_asked, (double)(park_now() - began) / 1e9,
+           command.seed, stalls, unmet, (double)worst_ns / 1e6);
+    return command.expect_stalls ? stalls == 0 : stalls + unmet != 0;
 }

@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -458,11 +457,7 @@ static void run(unsigned i)
 int main(void)
 {
     pthread_t thread;
-    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, PARK_FD, 0);
-    if (shared == MAP_FAILED) {
-        fprintf(stderr, "step_work: no shared memory; it is started by step\n");
-        return 2;
-    }
+    shared = park_shared_memory(sizeof *shared, "step");
     while (shared->go == 0)
         sched_yield();
     sink = fopen("/dev/null", "w");

@@ -91,7 +91,7 @@ void stress_begin(int argc, char **argv, const char *name)
     scenario = name;
     started = now();
     if (argc > 1)
-        seconds = atof(argv[1]);
+        seconds = strtod(argv[1], NULL);
     seed = argc > 2 ? strtoull(argv[2], NULL, 0) : mix((uint64_t)(started * 1e9));
     main_worker.rng.state = seed;
     printf("%s: %g s, seed %llu\n", name, seconds, (unsigned long long)seed);
@@ -125,7 +125,7 @@ static size_t bytes_taken(void)
     return size - free_size;
 }
 
-void stress_all_freed(void)
+static void check_all_freed(void)
 {
     hak_malloc_trim(0);
     struct mallinfo2 left = hak_mallinfo2();
@@ -165,6 +165,7 @@ static void check_least(const char *what, double count, double least)
 
 int stress_end(void)
 {
+    check_all_freed();
     add_up(&main_worker);
     printf("%s: %.0f blocks, %.0f crossed", scenario, sum_of(&made), sum_of(&crossed));
     if (met_what != NULL)
@@ -339,7 +340,7 @@ void *block_make(struct worker *w, size_t n)
     return block_make_part(w, n, n);
 }
 
-void block_check_kept(const void *p, const struct stamp *was, size_t n)
+static void check_kept(const void *p, const struct stamp *was, size_t n)
 {
     struct stamp now;
     memcpy(&now, p, sizeof now);
@@ -358,7 +359,7 @@ void block_check(const void *p)
 {
     struct stamp stamp;
     memcpy(&stamp, p, sizeof stamp);
-    block_check_kept(p, &stamp, stamp.check == check_of(&stamp) ? stamp.bytes : sizeof stamp);
+    check_kept(p, &stamp, stamp.check == check_of(&stamp) ? stamp.bytes : sizeof stamp);
 }
 
 /* Over what was checked: stale contents are not taken for right ones. */
@@ -407,6 +408,21 @@ void parcel_check(parcel x)
     block_check(p);
     if (parcel_of(p) != x)
         stress_fail("block %p: whole, but not the one that was put", p);
+}
+
+parcel parcel_resize(struct worker *w, parcel x, size_t n)
+{
+    struct stamp was;
+    parcel_check(x);
+    memcpy(&was, parcel_block(x), sizeof was);
+    void *p = hak_realloc(parcel_block(x), n);
+    if (p == NULL)
+        stress_fail("out of memory at %zu bytes", n);
+    if (hak_malloc_usable_size(p) < n)
+        stress_fail("realloc to %zu bytes gave %zu", n, hak_malloc_usable_size(p));
+    check_kept(p, &was, n < was.bytes ? n : was.bytes);
+    block_stamp(w, p, n);
+    return parcel_of(p);
 }
 
 void parcel_free(parcel x)

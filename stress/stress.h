@@ -72,9 +72,8 @@ void stress_run(unsigned count, void (*body)(struct worker *), void *argument);
 void stress_start(struct worker *w, unsigned number, void (*body)(struct worker *), void *argument);
 /* For what the first thread does itself, between stress_begin and stress_end. */
 struct worker *stress_main(void);
-/* After all blocks were freed and all threads joined: fails if hakmem has blocks out still, which are lost. */
-void stress_all_freed(void);
-/* What main returns: 0, after a line that says what was done. Fails if that is less than was expected. */
+/* What main returns when all blocks were freed and all threads joined: 0, after a line that says what was done. Fails
+ * if that is less than was expected, or if hakmem has blocks out still, which are lost. */
 int stress_end(void);
 
 /* Whether the time is up, and enough was done; yields now and then, so that threads meet even on one processor. */
@@ -90,8 +89,6 @@ void block_receive(struct worker *w, void *p, size_t n);
 void block_stamp(struct worker *w, void *p, size_t n);
 /* Ends the process with a line if the block is not as its maker left it. */
 void block_check(const void *p);
-/* The same for the first n bytes, those that realloc keeps; `was` is its stamp. */
-void block_check_kept(const void *p, const struct stamp *was, size_t n);
 /* Checks, overwrites and frees it. */
 void block_free(void *p);
 
@@ -103,6 +100,8 @@ void *parcel_block(parcel x);
 /* Stops the process if hakmem gave no memory. */
 parcel parcel_make(struct worker *w, size_t n);
 void parcel_check(parcel x);
+/* By realloc, once it is checked; what realloc keeps is checked too. */
+parcel parcel_resize(struct worker *w, parcel x, size_t n);
 void parcel_free(parcel x);
 
 /* Atomic: a parcel or 0. Any number of putters and takers. */

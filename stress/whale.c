@@ -24,18 +24,6 @@ static size_t size_for(struct rng *rng)
     return sizes[rng_below(rng, 4)] + rng_below(rng, 3) * 4096;
 }
 
-static parcel resize(struct worker *w, parcel x)
-{
-    struct stamp was = *(struct stamp *)parcel_block(x);
-    size_t n = size_for(&w->rng);
-    void *p = hak_realloc(parcel_block(x), n);
-    if (p == NULL)
-        stress_fail("out of memory at %zu bytes", n);
-    block_check_kept(p, &was, n < was.bytes ? n : was.bytes);
-    block_stamp(w, p, n);
-    return parcel_of(p);
-}
-
 static void take(struct worker *w)
 {
     while (!stress_over(w)) {
@@ -43,7 +31,7 @@ static void take(struct worker *w)
         if (x == 0)
             continue;
         if (rng_below(&w->rng, 8) == 0)
-            x = resize(w, x);
+            x = parcel_resize(w, x, size_for(&w->rng));
         parcel_free(x);
         if (rng_below(&w->rng, 64) == 0)
             hak_malloc_trim((size_t)1 << 30);
@@ -66,6 +54,5 @@ int main(int argc, char **argv)
     stress_expect(2, NULL, 0);
     stress_run(2 * MAKERS, body, NULL);
     slots_free(slots[0], MAKERS * SLOTS);
-    stress_all_freed();
     return stress_end();
 }

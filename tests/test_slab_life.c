@@ -53,6 +53,36 @@ static void free_rest(struct owned *o, struct slab *s, struct block *blocks)
         owned_push_remote(o, s, pop(&blocks));
 }
 
+/* A slab of `a` with one block freed, given up: any heap may find it. */
+static struct slab *share(struct block **blocks)
+{
+    struct slab *s = use_up(&a, blocks);
+    owned_push_remote(&a, s, pop(blocks));
+    owned_disown_all(&a);
+    assert_int_equal(owner_of(s), SLAB_SHARED);
+    return s;
+}
+
+/* The same, full. */
+static struct slab *abandon(struct block **blocks)
+{
+    struct slab *s = use_up(&a, blocks);
+    owned_disown_all(&a);
+    assert_int_equal(owner_of(s), SLAB_UNOWNED);
+    return s;
+}
+
+/* Emptied while its descriptor is linked: FREE, of no class, and still in its old class's stack. */
+static struct slab *share_and_empty(void)
+{
+    struct block *blocks;
+    struct slab *s = share(&blocks);
+    assert_true(owned_claim(&b, s));
+    free_rest(&b, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+    return s;
+}
+
 static void test_an_empty_slab_is_free(void **state)
 {
     (void)state;
@@ -72,9 +102,7 @@ static void test_a_full_slab_is_given_up_and_claimed_by_a_free(void **state)
 {
     (void)state;
     struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
-    owned_disown_all(&a);
-    assert_int_equal(owner_of(s), SLAB_UNOWNED);
+    struct slab *s = abandon(&blocks);
     assert_int_equal(registry_word(s->base), unit_word(0, CLASS));
     assert_true(owned_claim(&b, s));
     assert_true(owned_has(&b, s));
@@ -88,10 +116,7 @@ static void test_a_partly_free_slab_is_shared_and_found(void **state)
 {
     (void)state;
     struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
-    owned_push_remote(&a, s, pop(&blocks));
-    owned_disown_all(&a);
-    assert_int_equal(owner_of(s), SLAB_SHARED);
+    struct slab *s = share(&blocks);
     assert_true(s->linked[0]);
     assert_ptr_equal(owned_find(&b, CLASS), s);
     assert_true(owned_has(&b, s));
@@ -105,9 +130,7 @@ static void test_a_shared_slab_is_linked_once(void **state)
 {
     (void)state;
     struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
-    owned_push_remote(&a, s, pop(&blocks));
-    owned_disown_all(&a);
+    struct slab *s = share(&blocks);
     for (int i = 0; i < 5; i++) {
         assert_true(owned_claim(&b, s));
         owned_push_remote(&b, s, pop(&blocks));
@@ -126,21 +149,13 @@ static void test_a_shared_slab_is_linked_once(void **state)
 static void test_a_linked_slab_may_change_its_class(void **state)
 {
     (void)state;
-    struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
-    owned_push_remote(&a, s, pop(&blocks));
-    owned_disown_all(&a);
-    assert_true(owned_claim(&b, s));
-    free_rest(&b, s, blocks);
-    assert_int_equal(owner_of(s), SLAB_FREE);
+    struct slab *s = share_and_empty();
     struct slab *other = owned_find(&b, 0); /* dirty units first: the same one */
     assert_ptr_equal(other, s);
     struct chain chain = owned_take(&b, s);
     struct slab *found = owned_find(&a, CLASS); /* drops it */
     assert_ptr_not_equal(found, s);
-    struct block *rest;
-    rest = owned_take(&a, found).first;
-    free_rest(&a, found, rest);
+    free_rest(&a, found, owned_take(&a, found).first);
     assert_true(owned_has(&b, s));
     assert_int_equal(registry_word(s->base), owned_token(&b, 0));
     owned_put(&b, s, chain);
@@ -151,12 +166,7 @@ static void test_a_linked_slab_may_change_its_class(void **state)
 static void test_a_linked_slab_is_found_under_its_new_class(void **state)
 {
     (void)state;
-    struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
-    owned_push_remote(&a, s, pop(&blocks));
-    owned_disown_all(&a);
-    assert_true(owned_claim(&b, s));
-    free_rest(&b, s, blocks);
+    struct slab *s = share_and_empty();
     assert_ptr_equal(owned_find(&b, 0), s);
     struct chain chain = owned_take(&b, s);
     owned_disown_all(&b);
@@ -191,8 +201,7 @@ static void test_a_push_claims_what_nobody_owns(void **state)
 {
     (void)state;
     struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
-    owned_disown_all(&a);
+    struct slab *s = abandon(&blocks);
     owned_push_remote(&b, s, pop(&blocks));
     assert_true(owned_has(&b, s));
     assert_int_equal(slab_used(s), 63);
@@ -203,8 +212,7 @@ static void test_a_push_without_a_heap_is_found(void **state)
 {
     (void)state;
     struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
-    owned_disown_all(&a);
+    struct slab *s = abandon(&blocks);
     remote_push_ownerless(s, pop(&blocks));
     assert_int_equal(owner_of(s), SLAB_SHARED);
     assert_ptr_equal(owned_find(&b, CLASS), s);
@@ -293,6 +301,7 @@ static void test_gathered_frees_are_one_chain(void **state)
     assert_false(lf_stack_is_empty(&s->remote));
     assert_ptr_equal(owned_find(&a, CLASS), s);
     assert_int_equal(slab_used(s), 60);
+    assert_false(outbuf_add(&out, blocks)); /* the slot is closed */
     free_rest(&a, s, blocks);
     owned_disown_all(&a);
 }

@@ -6,18 +6,7 @@
 #ifndef HAK_LF_STACK_H
 #define HAK_LF_STACK_H
 
-#include "../../global/base.h"
-#include "lf_sanitize.h"
-
-#include <ck_stack.h>
-
-typedef ck_stack_entry_t lf_node;
-
-typedef struct {
-    _Alignas(16) ck_stack_t stack;
-} lf_stack;
-
-#define LF_CONTAINER(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
+#include "../lf_types.h"
 
 HAK_INLINE void lf_stack_push(lf_stack *s, lf_node *node)
 {

@@ -15,27 +15,13 @@
  *
  * Every push is a release of its nodes and every pop an acquire of what it takes. On x86 ck's
  * locked instructions are full barriers, and the fences cost nothing.
- *
- * A stack has 16-byte alignment here, which the double-word CAS needs and ck_stack_t lacks.
  */
 #ifndef HAK_LF_STACK_H
 #define HAK_LF_STACK_H
 
-#include "../../global/base.h"
+#include "../lf_types.h"
 #include "counters.h"
 #include "lf_sanitize.h"
-
-#include <ck_stack.h>
-
-typedef ck_stack_entry_t lf_node;
-
-typedef struct {
-    _Alignas(16) ck_stack_t stack;
-} lf_stack;
-
-static_assert(_Alignof(lf_stack) == 16 && sizeof(lf_stack) == 16, "cmpxchg16b");
-
-#define LF_CONTAINER(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 HAK_INLINE void lf_stack_push(lf_stack *s, lf_node *node)
 {
