@@ -22,19 +22,20 @@
 #define DIRTY_LOOKS_RUN    8u   /* segments, where a run is looked for */
 
 struct group {
-    _Atomic(uint64_t) room;                                /* atomic: hints, a bit a segment */
-    _Atomic(uint64_t) dirty;                               /* the same: dirty units among them */
     _Atomic(struct segment *) segment[SEGMENTS_PER_GROUP]; /* constant once set (release) */
 };
 
 static _Atomic(struct group *) groups[GROUPS]; /* constant once set, by CAS (release) */
-static _Atomic(uint32_t) segments_made;        /* atomic: indices given out */
-static lf_stack spare;                         /* segment descriptors without memory */
-static _Atomic(long) dirty_units;              /* atomic, relaxed: a count */
-static _Atomic(long) used_units;               /* atomic, relaxed: a count */
-static _Atomic(uint32_t) dirty_group;          /* atomic, relaxed: a hint, of the last return */
-static _Atomic(uint64_t) excess_since;         /* atomic, relaxed: milliseconds; 0: there is none */
-static _Atomic(long) empty_segments;           /* atomic, relaxed: a count */
+/* Side by side, not in the groups: a search reads eight of them a cache line. */
+static _Atomic(uint64_t) room_hints[GROUPS];  /* atomic: of each group, a bit a segment */
+static _Atomic(uint64_t) dirty_hints[GROUPS]; /* the same: dirty units among them */
+static _Atomic(uint32_t) segments_made;       /* atomic: indices given out */
+static lf_stack spare;                        /* segment descriptors without memory */
+static _Atomic(long) dirty_units;             /* atomic, relaxed: a count */
+static _Atomic(long) used_units;              /* atomic, relaxed: a count */
+static _Atomic(uint32_t) dirty_group;         /* atomic, relaxed: a hint, of the last return */
+static _Atomic(uint64_t) excess_since;        /* atomic, relaxed: milliseconds; 0: there is none */
+static _Atomic(long) empty_segments;          /* atomic, relaxed: a count */
 static _Atomic(long) refused_units; /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
 
@@ -52,7 +53,7 @@ static struct group *group_of(uint32_t index)
 
 static void hint_room(struct segment *s)
 {
-    _Atomic(uint64_t) *room = &group_of(s->index)->room;
+    _Atomic(uint64_t) *room = &room_hints[s->index / SEGMENTS_PER_GROUP];
     uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
     if ((atomic_load_explicit(room, memory_order_seq_cst) & bit) == 0)
         atomic_fetch_or_explicit(room, bit, memory_order_seq_cst);
@@ -62,7 +63,8 @@ static void hint_room(struct segment *s)
 static void hint_full(struct segment *s)
 {
     uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
-    atomic_fetch_and_explicit(&group_of(s->index)->room, ~bit, memory_order_seq_cst);
+    atomic_fetch_and_explicit(&room_hints[s->index / SEGMENTS_PER_GROUP], ~bit,
+                              memory_order_seq_cst);
     if (atomic_load_explicit(&s->free, memory_order_seq_cst) != 0)
         hint_room(s);
 }
@@ -76,7 +78,7 @@ static uint64_t dirty_free(struct segment *s)
 /* A hint that is missed for once only costs pages: relaxed, and no second look. */
 static void hint_dirty(struct segment *s)
 {
-    _Atomic(uint64_t) *dirty = &group_of(s->index)->dirty;
+    _Atomic(uint64_t) *dirty = &dirty_hints[s->index / SEGMENTS_PER_GROUP];
     uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
     if ((atomic_load_explicit(dirty, memory_order_relaxed) & bit) == 0)
         atomic_fetch_or_explicit(dirty, bit, memory_order_relaxed);
@@ -87,7 +89,8 @@ static void hint_dirty(struct segment *s)
 static void hint_clean(struct segment *s)
 {
     uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
-    atomic_fetch_and_explicit(&group_of(s->index)->dirty, ~bit, memory_order_relaxed);
+    atomic_fetch_and_explicit(&dirty_hints[s->index / SEGMENTS_PER_GROUP], ~bit,
+                              memory_order_relaxed);
 }
 
 /* ---- units ---- */
@@ -317,13 +320,19 @@ static void mend_hint(struct segment *s, const struct search *search)
         hint_full(s);
 }
 
-static struct units take_from_group(struct group *group, struct search *search)
+static uint64_t hints_of(uint32_t at, const struct search *search)
+{
+    return atomic_load_explicit(search->clean == 0 ? &dirty_hints[at] : &room_hints[at],
+                                memory_order_acquire);
+}
+
+static struct units take_from_group(uint32_t at, struct search *search)
 {
     struct units taken = {0};
-    if (group == NULL)
+    uint64_t hints = hints_of(at, search);
+    if (hints == 0)
         return taken;
-    uint64_t hints = atomic_load_explicit(search->clean == 0 ? &group->dirty : &group->room,
-                                          memory_order_acquire);
+    struct group *group = group_at(at); /* is there: a segment of it has given a hint */
     while (hints != 0 && taken.units == 0 && search->looks > 0) {
         unsigned i = search->pick(hints);
         struct segment *s = atomic_load_explicit(&group->segment[i], memory_order_acquire);
@@ -336,12 +345,12 @@ static struct units take_from_group(struct group *group, struct search *search)
     return taken;
 }
 
-static struct units search_up(struct search *search)
+static struct units search_up(struct search *search, uint32_t end)
 {
     struct units taken = {0};
-    uint32_t groups_made = group_count();
-    for (uint32_t i = 0; i < groups_made && search->looks > 0 && taken.units == 0; i++)
-        taken = take_from_group(group_at(i), search);
+    for (uint32_t i = 0; i < end && search->looks > 0 && taken.units == 0; i++)
+        if (hints_of(i, search) != 0)
+            taken = take_from_group(i, search);
     return taken;
 }
 
@@ -352,18 +361,18 @@ static struct units search_dirty(struct search *search)
              last = atomic_load_explicit(&dirty_group, memory_order_relaxed);
     struct units taken = {0};
     if (last < groups_made)
-        taken = take_from_group(group_at(last), search);
-    for (uint32_t i = 0;
-         i < groups_made && i < DIRTY_GROUPS_MOST && search->looks > 0 && taken.units == 0; i++)
-        taken = take_from_group(group_at(i), search);
-    return taken;
+        taken = take_from_group(last, search);
+    if (taken.units != 0)
+        return taken;
+    return search_up(search, groups_made < DIRTY_GROUPS_MOST ? groups_made : DIRTY_GROUPS_MOST);
 }
 
 static struct units search_down(struct search *search)
 {
     struct units taken = {0};
     for (uint32_t i = group_count(); i > 0 && search->looks > 0 && taken.units == 0; i--)
-        taken = take_from_group(group_at(i - 1), search);
+        if (hints_of(i - 1, search) != 0)
+            taken = take_from_group(i - 1, search);
     return taken;
 }
 
@@ -382,7 +391,7 @@ struct units segment_take(unsigned count, size_t alignment)
     if (segment_dirty_units() >= (long)count)
         taken = search_dirty(&dirty);
     if (taken.units == 0)
-        taken = search_up(&any);
+        taken = search_up(&any, group_count());
     if (taken.units == 0 && any.looks == 0)
         taken = search_down(&newest);
     return taken.units != 0 ? taken : take_from_new(count);
@@ -445,10 +454,11 @@ static bool purge_segment(struct segment *s)
     }
 }
 
-static bool purge_group(struct group *group, long keep)
+static bool purge_group(uint32_t at, long keep)
 {
     bool any = false;
-    uint64_t room = atomic_load_explicit(&group->room, memory_order_acquire);
+    struct group *group = group_at(at);
+    uint64_t room = atomic_load_explicit(&room_hints[at], memory_order_acquire);
     while (room != 0 && segment_dirty_units() > keep) {
         unsigned i = highest(room);
         room &= ~((uint64_t)1 << i);
@@ -463,11 +473,8 @@ bool segment_purge(long keep)
     bool any = false;
     atomic_store_explicit(&refused_units, 0,
                           memory_order_relaxed); /* who are asked again are counted again */
-    for (uint32_t i = group_count(); i-- > 0 && segment_dirty_units() > keep;) {
-        struct group *group = group_at(i);
-        if (group != NULL)
-            any |= purge_group(group, keep);
-    }
+    for (uint32_t i = group_count(); i-- > 0 && segment_dirty_units() > keep;)
+        any |= purge_group(i, keep);
     return any;
 }
 
