@@ -20,7 +20,7 @@
 #define TAKE_TRIES      4
 #define SPARSE_MOST     16 /* times as many bytes as hold memory may be mapped */
 #define KEPT_SHARE      2  /* of what is in use, a part as large may be in the cache */
-#define SLACK_SHARE     8  /* of a whale, a part as large may be more than was asked for */
+#define SLACK_SHARE     2  /* of a whale, a part as large may be more than was asked for */
 #define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
 
 struct whale {
@@ -28,7 +28,8 @@ struct whale {
     struct retired retired;
     lf_node spare;
     _Atomic(uint64_t) freed_at; /* atomic, relaxed: milliseconds; written by who has it */
-    size_t resident;            /* by who has it: bytes, as it was freed */
+    size_t resident;            /* by who has it: bytes, as it was freed; at most, until asked */
+    _Atomic(bool) asked;        /* atomic, relaxed: the system, for that; written by who has it */
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
@@ -159,18 +160,6 @@ static bool is_beyond(size_t most)
            whale_cached_bytes() > most * SPARSE_MOST;
 }
 
-/* Those that were freed first go first. Others may fill it meanwhile: as many tries as there are slots. */
-static void cache_shrink(size_t most)
-{
-    uint64_t since;
-    for (unsigned tries = CACHE_SLOTS; tries > 0 && is_beyond(most); tries--) {
-        unsigned i = oldest_slot(&since);
-        if (i == CACHE_SLOTS)
-            return;
-        drop_if(i, atomic_load_explicit(&cache[i], memory_order_acquire), since);
-    }
-}
-
 static bool fill_any(struct whale *w)
 {
     for (unsigned i = 0; i < CACHE_SLOTS; i++)
@@ -179,18 +168,59 @@ static bool fill_any(struct whale *w)
     return false;
 }
 
-static bool cache_put(struct whale *w)
-{
-    size_t most = cache_most();
-    bool wanted = most != 0 && w->resident <= most;
-    cache_shrink(wanted ? most - w->resident : most);
-    return wanted && fill_any(w);
-}
-
 static void put_back(unsigned i, struct whale *w)
 {
     if (!slot_fill(i, w) && !fill_any(w))
         whale_unmap(w);
+}
+
+/* How much memory it holds: a microsecond a MiB, so it is asked only where not all fits. */
+static void ask_resident(struct whale *w)
+{
+    size_t size = region_size(&w->region);
+    if (size / SPARSE_MOST <= cache_most())
+        w->resident = os_resident(w->region.base, size);
+    atomic_store_explicit(&w->asked, true, memory_order_relaxed);
+}
+
+static bool is_asked(struct whale *w)
+{
+    return atomic_load_explicit(&w->asked, memory_order_relaxed);
+}
+
+/* Of those in the cache, as long as too much seems to be kept. */
+static void ask_cached(size_t most)
+{
+    for (unsigned i = 0; i < CACHE_SLOTS && is_beyond(most); i++) {
+        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        if (w == NULL || is_asked(w) || !slot_take(i, w))
+            continue;
+        ask_resident(w);
+        put_back(i, w);
+    }
+}
+
+/* Those that were freed first go first. Others may fill it meanwhile: as many tries as there are slots. */
+static void cache_shrink(size_t most)
+{
+    uint64_t since;
+    ask_cached(most);
+    for (unsigned tries = CACHE_SLOTS; tries > 0 && is_beyond(most); tries--) {
+        unsigned i = oldest_slot(&since);
+        if (i == CACHE_SLOTS)
+            return;
+        drop_if(i, atomic_load_explicit(&cache[i], memory_order_acquire), since);
+    }
+}
+
+static bool cache_put(struct whale *w)
+{
+    size_t most = cache_most();
+    if (atomic_load_explicit(&cached_resident, memory_order_relaxed) + w->resident > most)
+        ask_resident(w);
+    bool wanted = most != 0 && w->resident <= most;
+    cache_shrink(wanted ? most - w->resident : most);
+    return wanted && fill_any(w);
 }
 
 /* What it would cost to make it as long as that, in bytes of pages that come or go; SIZE_MAX: more than it
@@ -350,8 +380,8 @@ void whale_free(void *p)
     count_used(-region_size(&w->region));
     atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
-    size_t size = region_size(&w->region);
-    w->resident = size / SPARSE_MOST <= cache_most() ? os_resident(p, size) : size;
+    w->resident = region_size(&w->region);
+    atomic_store_explicit(&w->asked, false, memory_order_relaxed);
     if (!cache_put(w))
         whale_unmap(w);
 }
