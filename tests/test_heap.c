@@ -188,6 +188,38 @@ static void test_an_ended_thread_strands_nothing(void **state)
     assert_int_equal(((struct heap *)h)->owned.count, 0);
 }
 
+/* Of a class of 1 KiB, whose bins hold 128 blocks at first: runs over and out by turns, then over only. */
+static void test_bins_follow_the_use(void **state)
+{
+    (void)state;
+    enum { COUNT = 500 };
+    static void *p[COUNT];
+    const unsigned class_no = size_to_class(1024);
+    void *first = hak_malloc(1024);
+    const struct bin *bin = &heap_current->bin[class_no];
+    const int32_t limit = bin->limit;
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < COUNT; i++)
+            p[i] = hak_malloc(1024);
+        for (int i = 0; i < COUNT; i++)
+            hak_free(p[i]);
+    }
+    assert_int_equal(bin->limit, 4 * limit);
+    assert_int_equal(heap_current->grown, 3 * (size_t)limit * 1024);
+    for (int i = 0; i < 20; i++)
+        heap_bin_ran_over(heap_current, class_no);
+    assert_int_equal(bin->limit, 64);
+    assert_int_equal(heap_current->grown, 0);
+    heap_bin_ran_out(heap_current, class_no);
+    assert_int_equal(bin->limit, limit);
+    for (unsigned i = 0; i < 10 * SIZE_CLASS_COUNT; i++) {
+        heap_bin_ran_over(heap_current, i % SIZE_CLASS_COUNT);
+        heap_bin_ran_out(heap_current, i % SIZE_CLASS_COUNT);
+    }
+    assert_in_range(heap_current->grown, MIB(3), MIB(4));
+    hak_free(first);
+}
+
 static void test_bins_are_bounded(void **state)
 {
     (void)state;
@@ -247,6 +279,7 @@ int main(void)
         cmocka_unit_test(test_a_parked_heap_is_taken_again),
         cmocka_unit_test(test_an_ended_thread_strands_nothing),
         cmocka_unit_test(test_trimming_sends_off_what_was_gathered),
+        cmocka_unit_test(test_bins_follow_the_use),
         cmocka_unit_test(test_bins_are_bounded),
         cmocka_unit_test(test_dissolving_leaves_nothing),
         cmocka_unit_test(test_a_double_free_is_seen),

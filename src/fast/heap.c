@@ -15,11 +15,14 @@
 #include "thread.h"
 #include "../global/meta.h"
 
-#define BIN_BYTES    KIB(64)
-#define BIN_LEAST    4
-#define BIN_MOST     4096
-#define BIN_LEAN     64      /* blocks */
-#define PARKED_BYTES MIB(16) /* free blocks in all parked heaps together */
+#define BIN_BYTES      KIB(128)
+#define BIN_LEAST      4
+#define BIN_MOST       4096
+#define BIN_GROWN      4       /* times the first bound */
+#define BIN_LEAN       64      /* blocks */
+#define OVERFLOWS_MOST 4       /* without running out, until a bin shrinks */
+#define GROWN_BYTES    MIB(4)  /* beyond the first bounds, of all bins of a heap */
+#define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
 
 VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
@@ -34,11 +37,11 @@ static _Atomic(uint32_t) generation;  /* atomic, relaxed: forks since the first 
 
 /* ---- making and finding ---- */
 
-static int32_t bin_limit(unsigned class_no)
-{
-    size_t fit = BIN_BYTES / size_class_bytes[class_no];
-    return (int32_t)min_size(max_size(fit, BIN_LEAST), BIN_MOST);
-}
+#define X_LIMIT(class, below, size)                                                                \
+    [class] = BIN_BYTES / (size) < BIN_LEAST  ? BIN_LEAST                                          \
+              : BIN_BYTES / (size) > BIN_MOST ? BIN_MOST                                           \
+                                              : BIN_BYTES / (size),
+static const int32_t first_limit[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_LIMIT)};
 
 static void set_limit(struct bin *bin, int32_t limit)
 {
@@ -46,15 +49,44 @@ static void set_limit(struct bin *bin, int32_t limit)
     bin->limit = limit;
 }
 
-void bin_shrink(struct bin *bin)
+static size_t grown_bytes(unsigned class_no, int32_t limit)
 {
-    if (bin->limit > BIN_LEAN)
-        set_limit(bin, bin->limit / 2);
+    int32_t first = first_limit[class_no];
+    return limit > first ? (size_t)(limit - first) * size_class_bytes[class_no] : 0;
 }
 
-void bin_grow_back(struct heap *h, struct bin *bin)
+static void resize_bin(struct heap *h, unsigned class_no, int32_t limit)
 {
-    set_limit(bin, bin_limit((unsigned)(bin - h->bin)));
+    struct bin *bin = &h->bin[class_no];
+    h->grown += grown_bytes(class_no, limit) - grown_bytes(class_no, bin->limit);
+    set_limit(bin, limit);
+}
+
+void heap_bin_ran_over(struct heap *h, unsigned class_no)
+{
+    int32_t limit = h->bin[class_no].limit;
+    if (h->ran_over[class_no] < OVERFLOWS_MOST)
+        h->ran_over[class_no]++;
+    else if (limit > BIN_LEAN)
+        resize_bin(h, class_no, limit / 2);
+}
+
+static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limit)
+{
+    int32_t twice = 2 * limit;
+    size_t more = grown_bytes(class_no, twice) - grown_bytes(class_no, limit);
+    bool fits = twice <= first_limit[class_no] * BIN_GROWN && twice <= BIN_MOST;
+    return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
+}
+
+void heap_bin_ran_out(struct heap *h, unsigned class_no)
+{
+    int32_t limit = h->bin[class_no].limit;
+    if (limit < first_limit[class_no])
+        resize_bin(h, class_no, first_limit[class_no]);
+    else if (h->ran_over[class_no] > 0)
+        resize_bin(h, class_no, swing_limit(h, class_no, limit));
+    h->ran_over[class_no] = 0;
 }
 
 static uint32_t held_now(void)
@@ -97,7 +129,7 @@ static struct heap *heap_make(void)
     if (h == NULL)
         return NULL;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        h->bin[i].room = h->bin[i].limit = bin_limit(i);
+        h->bin[i].room = h->bin[i].limit = first_limit[i];
     h->strange = unit_strange_bits(owner);
     h->near.words = registry_no_leaf.word;
     owned_init(&h->owned, owner);

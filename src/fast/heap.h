@@ -35,9 +35,11 @@ static_assert(sizeof(struct bin) == SIZE_BIN_BYTES, "places are scaled by it");
 struct heap {
     struct bin bin[SIZE_CLASS_COUNT]; /* owner only; first: offsets are from the heap */
     uintptr_t strange; /* constant: unit_strange_bits of its number; all bits in a sentinel */
-    struct registry_near near; /* owner only; a sentinel\'s is far from every address */
-    struct outbuf out;         /* owner only */
-    struct owned owned;        /* owner only */
+    struct registry_near near;          /* owner only; a sentinel\'s is far from every address */
+    struct outbuf out;                  /* owner only */
+    struct owned owned;                 /* owner only */
+    uint8_t ran_over[SIZE_CLASS_COUNT]; /* owner only: how often, since it ran out */
+    size_t grown; /* owner only: bytes by which bins may hold more than at first */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -131,9 +133,10 @@ void heap_close(struct heap *entered, struct heap *work);
 /* Gives back `count` blocks, the last freed first. */
 void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
 /* How much a bin holds at most. One that runs over again and again, and never runs out, is of a thread that only
- * frees: each block that it keeps may be the last of its slab, so it keeps ever fewer, until it runs out. */
-void bin_shrink(struct bin *bin);
-void bin_grow_back(struct heap *h, struct bin *bin);
+ * frees: each block that it keeps may be the last of its slab, so it keeps ever fewer, until it runs out. One
+ * that runs over and out by turns is of a thread whose use swings by more than fits in: it may keep more. */
+void heap_bin_ran_over(struct heap *h, unsigned class_no);
+void heap_bin_ran_out(struct heap *h, unsigned class_no);
 /* Everything the heap holds goes back to its slabs, and the slabs to whoever wants them. */
 void heap_dissolve(struct heap *h);
 /* Dissolves the parked heaps; false if there were none. */

@@ -54,7 +54,7 @@ static void *small_alloc(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     outbuf_tick(&h->out, &h->owned);
-    bin_grow_back(h, bin);
+    heap_bin_ran_out(h, class_no);
     if (bin->head == NULL && !refill(h, class_no)) {
         give_back_all(h, 0);
         if (!refill(h, class_no))
@@ -140,18 +140,19 @@ void *large_resize(void *block, uintptr_t word, size_t size)
 /* ---- free ---- */
 
 /* Back goes the hot part at the head: the colder the tail, the dearer the walk. */
-static void flush_overflow(struct heap *h, struct bin *bin)
+static void flush_overflow(struct heap *h, unsigned class_no)
 {
+    struct bin *bin = &h->bin[class_no];
     outbuf_tick(&h->out, &h->owned);
     heap_flush_bin(h, bin, bin->limit - bin->limit / 4);
-    bin_shrink(bin);
+    heap_bin_ran_over(h, class_no);
 }
 
 HAK_NOINLINE void free_overflow(void *p, struct heap *h)
 {
     COUNT(free_slow);
     struct heap *work = heap_open(h);
-    flush_overflow(work, &work->bin[unit_word_class(registry_word(p))]);
+    flush_overflow(work, unit_word_class(registry_word(p)));
     heap_close(h, work);
 }
 
@@ -165,7 +166,7 @@ static void check_block(struct slab *s, void *p)
 static void keep(struct heap *h, unsigned class_no, void *p)
 {
     if (HAK_UNLIKELY(!heap_push(h, SIZE_BIN_PLACE(class_no), p)))
-        flush_overflow(h, &h->bin[class_no]);
+        flush_overflow(h, class_no);
 }
 
 /* Nobody's slab comes here from a sentinel only, or if the word has changed meanwhile: it is claimed. */
