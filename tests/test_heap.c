@@ -145,7 +145,7 @@ static void *free_and_allocate(void *blocks)
 
 static bool holds_out(const struct heap *h)
 {
-    for (unsigned i = 0; i < OUT_SLOTS; i++)
+    for (unsigned i = 0; h->out.slot != NULL && i < OUT_SLOTS; i++)
         if (h->out.slot[i].first != NULL)
             return true;
     return false;
