@@ -232,6 +232,7 @@ void heap_dissolve(struct heap *h)
         heap_flush_bin(h, &h->bin[i], INT32_MAX);
     outbuf_flush(&h->out, &h->owned);
     owned_disown_all(&h->owned);
+    h->refilled = 0;
 }
 
 /* Back into a stack: whole if the parked heaps may hold as much, for the blocks in its bins are worth keeping;

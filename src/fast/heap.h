@@ -38,6 +38,7 @@ struct heap {
     struct registry_near near; /* owner only; a sentinel\'s is far from every address */
     struct outbuf out;         /* owner only */
     struct owned owned;        /* owner only */
+    uint64_t refilled;         /* owner only: a bit a class; none in an empty heap */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -49,6 +50,7 @@ struct heap {
 #define HEAP_BUSY             1u
 #define HEAP_HELD(generation) (((generation) + 1u) << 1)
 
+static_assert(SIZE_CLASS_COUNT <= 64, "a bit a class");
 static_assert(offsetof(struct heap, bin) == 0, "a word has the offset of a bin");
 
 enum heap_sentinel { HEAP_INSIDE, HEAP_START, HEAP_GONE, HEAP_SENTINELS };
