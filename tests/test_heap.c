@@ -172,10 +172,11 @@ static void *free_and_allocate(void *blocks)
 {
     for (int i = 0; i < FREED; i++)
         hak_free(((void **)blocks)[i]);
-    void *p = hak_malloc(2000);
+    void *p = hak_malloc(2000), *q = hak_malloc(2000); /* the second is of a slab of its own */
     struct heap *h = heap_current;
     hak_free(p);
-    return h;
+    hak_free(q);
+    return h->owned.count != 0 ? h : NULL;
 }
 
 static bool holds_out(const struct heap *h)
@@ -218,6 +219,7 @@ static void test_an_ended_thread_strands_nothing(void **state)
         blocks[i] = hak_malloc(48);
     assert_int_equal(pthread_create(&thread, NULL, free_and_allocate, blocks), 0);
     pthread_join(thread, &h);
+    assert_non_null(h);
     assert_ptr_not_equal(h, heap_current);
     assert_false(holds_out(h));
     assert_int_equal(((struct heap *)h)->owned.count, 0);
