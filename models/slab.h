@@ -3,7 +3,7 @@
  * src/remote/owned.[ch]: slabs of two blocks, two size classes, one segment of two units.
  *
  * Left out: the bounds on what a heap owns (keep_bounds gives up at no new moment: the scenarios call
- * owned_disown_all where they like), cutting (all blocks are cut at the start), and what walkers read.
+ * owned_disown_all where they like; so does owned_take_few, right after it took some), cutting (all blocks are cut at the start), and what walkers read.
  */
 #ifndef MODELS_SLAB_H
 #define MODELS_SLAB_H

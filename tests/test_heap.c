@@ -7,6 +7,7 @@
 
 #include <hakmem.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,21 +132,56 @@ static void test_a_parked_heap_is_taken_again(void **state)
     assert_ptr_equal(first, second);
 }
 
+#define LIVE 32
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+
+static void *hold(void *block)
+{
+    atomic_store((_Atomic(void *) *)block, hak_malloc(7000));
+    pthread_mutex_lock(&gate);
+    hak_free(atomic_load((_Atomic(void *) *)block));
+    pthread_mutex_unlock(&gate);
+    return NULL;
+}
+
+/* One after another they allocate, and then all live: nine to a slab. */
+static void test_threads_that_live_share_slabs(void **state)
+{
+    (void)state;
+    static pthread_t thread[LIVE];
+    static _Atomic(void *) block[LIVE];
+    size_t slabs = 0;
+    hak_malloc_trim(0);
+    pthread_mutex_lock(&gate);
+    for (size_t i = 0; i < LIVE; i++) {
+        assert_int_equal(pthread_create(&thread[i], NULL, hold, &block[i]), 0);
+        while (atomic_load(&block[i]) == NULL)
+            sched_yield();
+        slabs += i == 0 || slab_of(block[i]) != slab_of(block[i - 1]);
+    }
+    pthread_mutex_unlock(&gate);
+    for (size_t i = 0; i < LIVE; i++)
+        pthread_join(thread[i], NULL);
+    assert_in_range(slabs, 1, 4);
+}
+
 #define FREED 32
 
 static void *free_and_allocate(void *blocks)
 {
     for (int i = 0; i < FREED; i++)
         hak_free(((void **)blocks)[i]);
-    void *p = hak_malloc(2000);
+    void *p = hak_malloc(2000), *q = hak_malloc(2000); /* the second is of a slab of its own */
     struct heap *h = heap_current;
     hak_free(p);
-    return h;
+    hak_free(q);
+    return h->owned.count != 0 ? h : NULL;
 }
 
 static bool holds_out(const struct heap *h)
 {
-    for (unsigned i = 0; i < OUT_SLOTS; i++)
+    for (unsigned i = 0; h->out.slot != NULL && i < OUT_SLOTS; i++)
         if (h->out.slot[i].first != NULL)
             return true;
     return false;
@@ -183,6 +219,7 @@ static void test_an_ended_thread_strands_nothing(void **state)
         blocks[i] = hak_malloc(48);
     assert_int_equal(pthread_create(&thread, NULL, free_and_allocate, blocks), 0);
     pthread_join(thread, &h);
+    assert_non_null(h);
     assert_ptr_not_equal(h, heap_current);
     assert_false(holds_out(h));
     assert_int_equal(((struct heap *)h)->owned.count, 0);
@@ -277,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_inside_every_call_works_with_a_borrowed_heap),
         cmocka_unit_test(test_gone_stays_gone),
         cmocka_unit_test(test_a_parked_heap_is_taken_again),
+        cmocka_unit_test(test_threads_that_live_share_slabs),
         cmocka_unit_test(test_an_ended_thread_strands_nothing),
         cmocka_unit_test(test_trimming_sends_off_what_was_gathered),
         cmocka_unit_test(test_bins_follow_the_use),

@@ -306,6 +306,43 @@ static void test_gathered_frees_are_one_chain(void **state)
     owned_disown_all(&a);
 }
 
+/* Of what is free, else of what was not cut yet; by whichever heap comes. */
+static void test_a_slab_of_which_few_are_taken_goes_on(void **state)
+{
+    (void)state;
+    struct slab *s = owned_find(&a, CLASS);
+    struct chain first = owned_take_few(&a, s);
+    assert_int_equal(first.count, 1);
+    assert_true(owner_of(s) == SLAB_SHARED && a.count == 0);
+    assert_ptr_equal(owned_find(&b, CLASS), s);
+    struct chain second = owned_take_few(&b, s);
+    assert_ptr_equal(second.first, (char *)first.first + 1024);
+    assert_int_equal(slab_used(s), 2);
+    assert_ptr_equal(owned_find(&a, CLASS), s);
+    owned_put(&a, s, first);
+    owned_put(&a, s, second);
+    assert_true(owner_of(s) == SLAB_FREE);
+}
+
+static void test_few_leave_the_rest_of_the_free_list(void **state)
+{
+    (void)state;
+    struct slab *s = owned_find(&a, 0);
+    struct chain all = owned_take(&a, s);
+    struct block *kept = pop(&all.first).first;
+    all.count--;
+    owned_put(&a, s, all);
+    struct chain few = owned_take_few(&a, owned_find(&a, 0));
+    assert_int_equal(few.count, 32);
+    assert_null(few.last->next);
+    assert_ptr_equal(owned_find(&b, 0), s);
+    assert_int_equal(s->free_count, all.count - few.count);
+    assert_ptr_equal(s->free_last, all.last);
+    owned_put(&b, s, few);
+    owned_put(&b, s, (struct chain){kept, kept, 1});
+    assert_true(owner_of(s) == SLAB_FREE);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup(f, reset)
@@ -323,6 +360,8 @@ int main(void)
         TEST(test_what_a_heap_keeps_is_bounded),
         TEST(test_the_out_buffer_is_bounded_and_loses_nothing),
         TEST(test_gathered_frees_are_one_chain),
+        TEST(test_a_slab_of_which_few_are_taken_goes_on),
+        TEST(test_few_leave_the_rest_of_the_free_list),
     };
     return RUN_TESTS(tests);
 }

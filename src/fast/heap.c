@@ -198,9 +198,10 @@ static void put(lf_stack *stack, struct heap *h)
     lf_stack_push(stack, &h->link);
 }
 
+/* Of the bins: what is in its slabs is given up. */
 static size_t bytes_held(const struct heap *h)
 {
-    size_t bytes = h->owned.idle_bytes;
+    size_t bytes = 0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         bytes += (size_t)(h->bin[i].limit - h->bin[i].room) * size_class_bytes[i];
     return bytes;
@@ -229,10 +230,11 @@ static struct chain same_slab(struct block *first, int32_t most)
 }
 
 /* One's own go back at once. Others wait in the out-buffer for more of their slab: to take over a slab, or to
- * push on it, costs the same for one block as for many. */
-static void flush_chain(struct heap *h, struct slab *s, struct chain chain)
+ * push on it, costs the same for one block as for many. But for the last chain alone, no slots are allocated. */
+static void flush_chain(struct heap *h, struct slab *s, struct chain chain, bool is_last)
 {
-    if (owned_has(&h->owned, s) || chain.count >= outbuf_most[slab_class(s)]) {
+    if (owned_has(&h->owned, s) || chain.count >= outbuf_most[slab_class(s)] ||
+        (is_last && h->out.slot == NULL)) {
         owned_push_remote(&h->owned, s, chain);
         return;
     }
@@ -252,7 +254,7 @@ void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count)
         bin->head = chain.last->next;
         bin->room += (int32_t)chain.count;
         count -= (int32_t)chain.count;
-        flush_chain(h, slab_of(chain.first), chain);
+        flush_chain(h, slab_of(chain.first), chain, count <= 0 || bin->head == NULL);
     }
 }
 
@@ -262,16 +264,17 @@ void heap_dissolve(struct heap *h)
         heap_flush_bin(h, &h->bin[i], INT32_MAX);
     outbuf_flush(&h->out, &h->owned);
     owned_disown_all(&h->owned);
+    h->refilled = 0;
 }
 
 /* Back into a stack: whole if the parked heaps may hold as much, for the blocks in its bins are worth keeping;
- * it owns no slab there. */
+ * it owns no slab there. Else the blocks go back while the slabs are its own yet, which takes no claims. */
 static void shelve(struct heap *h)
 {
-    outbuf_flush(&h->out, &h->owned);
-    owned_disown_all(&h->owned);
     size_t parked_now = atomic_load_explicit(&parked_bytes, memory_order_relaxed);
     if (parked_now + bytes_held(h) <= PARKED_BYTES) {
+        outbuf_flush(&h->out, &h->owned);
+        owned_disown_all(&h->owned);
         park(h);
         return;
     }

@@ -35,11 +35,12 @@ static_assert(sizeof(struct bin) == SIZE_BIN_BYTES, "places are scaled by it");
 struct heap {
     struct bin bin[SIZE_CLASS_COUNT]; /* owner only; first: offsets are from the heap */
     uintptr_t strange; /* constant: unit_strange_bits of its number; all bits in a sentinel */
-    struct registry_near near;          /* owner only; a sentinel\'s is far from every address */
+    struct registry_near near;          /* owner only; a sentinel's is far from every address */
     struct outbuf out;                  /* owner only */
     struct owned owned;                 /* owner only */
     uint8_t ran_over[SIZE_CLASS_COUNT]; /* owner only: how often, since it ran out */
-    size_t grown; /* owner only: bytes by which bins may hold more than at first */
+    size_t grown;      /* owner only: bytes by which bins may hold more than at first */
+    uint64_t refilled; /* owner only: a bit a class; none in an empty heap */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -51,6 +52,7 @@ struct heap {
 #define HEAP_BUSY             1u
 #define HEAP_HELD(generation) (((generation) + 1u) << 1)
 
+static_assert(SIZE_CLASS_COUNT <= 64, "a bit a class");
 static_assert(offsetof(struct heap, bin) == 0, "a word has the offset of a bin");
 
 enum heap_sentinel { HEAP_INSIDE, HEAP_START, HEAP_GONE, HEAP_SENTINELS };

@@ -49,15 +49,32 @@ static bool refill(struct heap *h, unsigned class_no)
     return got > 0;
 }
 
+/* A heap's first blocks of a class are few, and come from a slab that new heaps share: that many threads
+ * allocate a little each is common, and slabs of their own would cost them a page a class. */
+static bool refill_first(struct heap *h, unsigned class_no)
+{
+    struct slab *s = owned_find(&h->owned, class_no);
+    h->refilled |= (uint64_t)1 << class_no;
+    if (s != NULL)
+        bin_fill(&h->bin[class_no], owned_take_few(&h->owned, s));
+    return s != NULL;
+}
+
+static bool fill_empty(struct heap *h, unsigned class_no)
+{
+    bool is_first = (h->refilled >> class_no & 1) == 0;
+    return is_first ? refill_first(h, class_no) : refill(h, class_no);
+}
+
 /* The bin of a heap that was just obtained may have blocks. */
 static void *small_alloc(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     outbuf_tick(&h->out, &h->owned);
     heap_bin_ran_out(h, class_no);
-    if (bin->head == NULL && !refill(h, class_no)) {
+    if (bin->head == NULL && !fill_empty(h, class_no)) {
         give_back_all(h, 0);
-        if (!refill(h, class_no))
+        if (!fill_empty(h, class_no))
             return NULL;
     }
     return heap_pop(h, SIZE_BIN_PLACE(class_no));

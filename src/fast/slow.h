@@ -8,6 +8,7 @@
  *   4. a slab of mine with blocks left, or that others have freed into
  *   5. a SHARED slab
  *   6. a free unit, or a new segment
+ *      (when the heap has had none of the class, 4 to 6 give few blocks, and the slab becomes SHARED)
  *   7. memory is out: all that is kept for later is given back, and once more from 3
  *   8. ENOMEM
  *

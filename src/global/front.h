@@ -19,7 +19,7 @@
 
 /* A heap that has nothing is zeroes, but for two words (heap.h: `strange` and `near`). */
 #define FRONT_NOTHINGS     3
-#define FRONT_NOTHING      KIB(8)
+#define FRONT_NOTHING      KIB(4)
 #define FRONT_STRANGE      640
 #define FRONT_STRANGE_BITS 0xff /* each byte of it */
 #define FRONT_FAR          648

@@ -7,6 +7,7 @@
 
 #define FIRST_CUT_BYTES KIB(4)
 #define LARGEST_CUT     KIB(16)
+#define FEW_BYTES       512
 
 void slab_init_owner(struct slab *s, char *base, unsigned class_no)
 {
@@ -19,17 +20,25 @@ void slab_init_owner(struct slab *s, char *base, unsigned class_no)
     atomic_store_explicit(&s->class_no, (uint8_t)class_no, memory_order_relaxed);
 }
 
-static uint32_t cut_count(struct slab *s, uint32_t carved, size_t bytes)
+static uint32_t cut_count(size_t carved, size_t bytes)
 {
     size_t cut = min_size(max_size(carved * bytes, FIRST_CUT_BYTES), LARGEST_CUT);
-    return (uint32_t)min_size(max_size(cut / bytes, 1), s->capacity - carved);
+    return (uint32_t)max_size(cut / bytes, 1);
 }
 
-static struct chain cut_owner(struct slab *s)
+/* Four of any class fill cache lines. */
+static uint32_t few_count(size_t bytes)
+{
+    size_t fours = FEW_BYTES / bytes / 4 * 4;
+    return bytes >= FEW_BYTES / 2 ? 1 : (uint32_t)max_size(fours, 4);
+}
+
+/* `count` blocks, or what is left to cut. */
+static struct chain cut_owner(struct slab *s, uint32_t count)
 {
     size_t bytes = slab_block_bytes(s);
     uint32_t carved = slab_carved(s);
-    uint32_t count = cut_count(s, carved, bytes);
+    count = (uint32_t)min_size(count, s->capacity - carved);
     char *first = s->base + carved * bytes;
     char *last = first + (count - 1) * bytes;
     for (char *b = first; b < last; b += bytes)
@@ -43,9 +52,31 @@ struct chain slab_take_owner(struct slab *s)
 {
     struct chain chain = {s->free, s->free_last, s->free_count};
     if (chain.first == NULL)
-        chain = cut_owner(s);
+        chain = cut_owner(s, cut_count(slab_carved(s), slab_block_bytes(s)));
     s->free = NULL;
     s->free_count = 0;
+    slab_set_used_owner(s, slab_used(s) + chain.count);
+    return chain;
+}
+
+/* The free list is not empty, and keeps the rest. */
+static struct chain unlist_owner(struct slab *s, uint32_t most)
+{
+    struct chain chain = {s->free, s->free, 1};
+    while (chain.count < most && chain.last->next != NULL) {
+        chain.last = chain.last->next;
+        chain.count++;
+    }
+    s->free = chain.last->next;
+    s->free_count -= chain.count;
+    chain.last->next = NULL;
+    return chain;
+}
+
+struct chain slab_take_few_owner(struct slab *s)
+{
+    uint32_t few = few_count(slab_block_bytes(s));
+    struct chain chain = s->free != NULL ? unlist_owner(s, few) : cut_owner(s, few);
     slab_set_used_owner(s, slab_used(s) + chain.count);
     return chain;
 }

@@ -4,6 +4,9 @@
  * SYNCHRONIZATION: owner only.
  */
 #include "outbuf.h"
+#include "../global/meta.h"
+
+static_assert(OUT_SLOTS * sizeof(struct out_slot) <= META_MAX, "meta_alloc has them");
 
 #define X_MOST(class, below, size)                                                                 \
     [class] = OUT_SLOT_BYTES / (size) > 1 ? OUT_SLOT_BYTES / (size) : 1,
@@ -40,14 +43,26 @@ static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, str
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
 {
     unsigned index = outbuf_index((uintptr_t)p >> UNIT_SHIFT);
-    if (out->slot[index].first != NULL || outbuf_most[class_no] == 1 || ++out->ticks >= OUT_TICKS)
+    if (out->slot == NULL || out->slot[index].first != NULL || outbuf_most[class_no] == 1 ||
+        ++out->ticks >= OUT_TICKS)
         return false;
     slot_open(out, index, class_no, p);
     return true;
 }
 
+static bool has_slots(struct outbuf *out)
+{
+    if (HAK_UNLIKELY(out->slot == NULL))
+        out->slot = meta_alloc(OUT_SLOTS * sizeof(struct out_slot));
+    return out->slot != NULL;
+}
+
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p)
 {
+    if (!has_slots(out)) {
+        owned_push_remote(o, s, (struct chain){p, p, 1});
+        return;
+    }
     unsigned index = outbuf_index((uintptr_t)p >> UNIT_SHIFT);
     struct out_slot *slot = &out->slot[index];
     if (slot->first != NULL)

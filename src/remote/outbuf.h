@@ -4,7 +4,8 @@
  *
  * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is
  * bounded: OUT_SLOTS slots of OUT_SLOT_BYTES or one block at most, and OUT_TICKS slow paths
- * and openings.
+ * and openings. The slots are allocated when the first is opened: they are twice what the rest of a heap takes,
+ * and most threads free nothing of another's.
  *
  * SYNCHRONIZATION: owner only. The blocks in it are out, and pin their slabs.
  */
@@ -29,7 +30,7 @@ static_assert(OUT_SLOT_BYTES / SIZE_GRANULE <= UINT16_MAX && UNIT_SIZE / SIZE_GR
               "counts and places fit");
 
 struct outbuf {
-    struct out_slot slot[OUT_SLOTS];
+    struct out_slot *slot;         /* constant once set: OUT_SLOTS of them; NULL: none yet */
     uint64_t open[OUT_SLOTS / 64]; /* a bit a slot that may hold blocks */
     uint32_t ticks;                /* slow paths, and slots opened, since the last flush */
 };
@@ -46,6 +47,8 @@ HAK_INLINE unsigned outbuf_index(uintptr_t unit)
 /* True if the slot was open for p's slab and took it. p is not NULL. */
 HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
 {
+    if (HAK_UNLIKELY(out->slot == NULL))
+        return false;
     uintptr_t unit = (uintptr_t)p >> UNIT_SHIFT;
     struct out_slot *slot = &out->slot[outbuf_index(unit)];
     if (HAK_UNLIKELY(slot->unit != unit || slot->room == 0))
@@ -62,7 +65,8 @@ HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
 
 /* True if the slot was empty and took it: all by itself too, with no look at the slab. */
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p);
-/* Opens a slot for p's slab, with p in it, after what the slot held was pushed. */
+/* Opens a slot for p's slab, with p in it, after what the slot held was pushed. If there is no memory for
+ * slots, p is pushed by itself. */
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p);
 void outbuf_flush(struct outbuf *out, struct owned *o);
 /* For slow paths: flushes at each OUT_TICKS-th. */

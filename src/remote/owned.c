@@ -212,6 +212,14 @@ struct chain owned_take(struct owned *o, struct slab *s)
     return chain;
 }
 
+struct chain owned_take_few(struct owned *o, struct slab *s)
+{
+    unlist_partial(o, s);
+    struct chain chain = slab_take_few_owner(s);
+    give_up(o, s);
+    return chain;
+}
+
 void owned_put(struct owned *o, struct slab *s, struct chain chain)
 {
     if (slab_has_room_owner(s))

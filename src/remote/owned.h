@@ -61,6 +61,8 @@ struct slab *owned_find(struct owned *o, unsigned class_no);
 struct slab *owned_find_own(struct owned *o, unsigned class_no);
 /* Blocks of a slab that owned_find gave. */
 struct chain owned_take(struct owned *o, struct slab *s);
+/* A few blocks, and the slab goes on to whoever wants some next. */
+struct chain owned_take_few(struct owned *o, struct slab *s);
 /* Takes back blocks of a slab that o owns. The slab may be gone afterwards. */
 void owned_put(struct owned *o, struct slab *s, struct chain chain);
 
