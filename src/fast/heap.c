@@ -14,6 +14,7 @@
 #include "counters.h"
 #include "thread.h"
 #include "../global/meta.h"
+#include "../global/whale.h"
 
 #define BIN_BYTES    KIB(64)
 #define BIN_LEAST    4
@@ -117,6 +118,16 @@ static bool try_adopt(struct heap *h, uint32_t now)
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
+static void count_bins(struct heap *h)
+{
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
+        h->bin[i].room = h->bin[i].limit;
+        for (struct block *b = h->bin[i].head; b != NULL; b = b->next)
+            h->bin[i].room--;
+    }
+    h->is_uncounted = false;
+}
+
 static struct heap *adopt_vanished(void)
 {
     uint32_t now = held_now();
@@ -125,6 +136,8 @@ static struct heap *adopt_vanished(void)
     struct heap *h = atomic_load_explicit(&all, memory_order_acquire);
     while (h != NULL && !try_adopt(h, now))
         h = h->all_next;
+    if (h != NULL && h->is_uncounted)
+        count_bins(h);
     return h;
 }
 
@@ -321,9 +334,119 @@ void heap_retire(struct heap *h)
     COUNTERS_MERGE();
 }
 
+/* ---- mending, in the child of a fork ---- */
+
+#define LOST_BUCKETS 64u
+
+/* Heaps of threads that vanished in a slow path, by number. */
+static struct heap *lost[LOST_BUCKETS]; /* by the only thread that there is */
+
+static struct heap **lost_bucket(uintptr_t token)
+{
+    return &lost[(token >> UNIT_OFFSET_BITS) % LOST_BUCKETS];
+}
+
+static struct heap *next_lost(struct heap *h)
+{
+    return h->link.next != NULL ? LF_CONTAINER(h->link.next, struct heap, link) : NULL;
+}
+
+static bool is_lost(struct heap *h)
+{
+    uint32_t holder = atomic_load_explicit(&h->holder, memory_order_relaxed);
+    return (holder & HEAP_BUSY) != 0 && holder != (held_now() | HEAP_BUSY);
+}
+
+/* It owns nothing, until its slabs are found: its lists may be torn. Each slot of the out-buffer is whole, but
+ * which are open need not be. */
+static void forget_slabs(struct heap *h)
+{
+    owned_init(&h->owned, h->owned.owner);
+    for (unsigned i = 0; i < OUT_SLOTS; i++)
+        if (h->out.slot[i].first != NULL)
+            h->out.open[i / 64] |= (uint64_t)1 << i % 64;
+    h->is_uncounted = true;
+}
+
+static bool collect_lost(void)
+{
+    bool any = false;
+    for (struct heap *h = atomic_load_explicit(&all, memory_order_acquire); h != NULL;
+         h = h->all_next) {
+        if (!is_lost(h))
+            continue;
+        struct heap **bucket = lost_bucket(h->owned.owner);
+        h->link.next = *bucket != NULL ? &(*bucket)->link : NULL;
+        *bucket = h;
+        forget_slabs(h);
+        any = true;
+    }
+    return any;
+}
+
+/* Who vanished may have changed the list and not the counts. A list that goes round was written to by the program:
+ * it is dropped. */
+static void count_slab_owner(struct slab *s)
+{
+    uint32_t count = 0, carved = slab_carved(s);
+    struct block *b = s->free;
+    for (; b != NULL && count <= carved; b = b->next, count++)
+        s->free_last = b;
+    if (b != NULL)
+        s->free = NULL;
+    s->free_count = b == NULL ? count : 0;
+    slab_set_used_owner(s, carved - s->free_count);
+}
+
+/* A lost heap's slab goes the way of one that is found without an owner. */
+static void mend_slab(struct slab *s)
+{
+    uintptr_t token = atomic_load_explicit(&s->owner, memory_order_relaxed);
+    if (!unit_word_is_slab(token))
+        return;
+    struct heap *h = *lost_bucket(token);
+    while (h != NULL && !is_token_of(&h->owned, token))
+        h = next_lost(h);
+    if (h == NULL)
+        return;
+    count_slab_owner(s);
+    atomic_store_explicit(&s->owner, SLAB_SHARED, memory_order_relaxed);
+    owned_claim(&h->owned, s);
+}
+
+/* From here on they can be adopted. */
+static void release_lost(void)
+{
+    for (unsigned i = 0; i < LOST_BUCKETS; i++) {
+        for (struct heap *h = lost[i]; h != NULL; h = next_lost(h))
+            set_holder(h, atomic_load_explicit(&h->holder, memory_order_relaxed) & ~HEAP_BUSY);
+        lost[i] = NULL;
+    }
+}
+
+/* All that threads had in their hands, they had in slow paths. */
+static void mend(void)
+{
+    if (!collect_lost())
+        return;
+    segment_take_back();
+    whale_take_back();
+    segment_each_slab(mend_slab);
+    release_lost();
+}
+
+/* A handler that forks inside of malloc or free: what is in flight may be what it interrupted. */
+static bool is_interrupted(void)
+{
+    return heap_current == heap_sentinel(HEAP_INSIDE) ||
+           (heap_held != NULL && heap_is_broken(heap_held));
+}
+
 void heap_after_fork_child(void)
 {
     atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
     if (heap_held != NULL)
         set_holder(heap_held, held_now() | (heap_is_broken(heap_held) ? HEAP_BUSY : 0));
+    if (!is_interrupted())
+        mend();
 }

@@ -39,9 +39,10 @@ struct heap {
     struct outbuf out;         /* owner only */
     struct owned owned;        /* owner only */
 
-    lf_node link;             /* by who has it: in `parked` or `spare` */
-    struct heap *all_next;    /* constant after publication: the list of all heaps */
-    size_t held_bytes;        /* by who has it: what it was parked with */
+    lf_node link;          /* by who has it: in `parked` or `spare` */
+    struct heap *all_next; /* constant after publication: the list of all heaps */
+    size_t held_bytes;     /* by who has it: what it was parked with */
+    bool is_uncounted; /* by who has it: its bins hold as many as they do, whatever `room` says */
     _Atomic(uint32_t) holder; /* atomic: 0 in a stack, else HELD of its holder's process */
 };
 
