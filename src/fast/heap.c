@@ -14,6 +14,7 @@
 #include "counters.h"
 #include "thread.h"
 #include "../global/meta.h"
+#include "../global/shared.h"
 #include "../global/whale.h"
 
 #define BIN_BYTES    KIB(64)
@@ -357,8 +358,8 @@ static bool is_lost(struct heap *h)
     return (holder & HEAP_BUSY) != 0 && holder != (held_now() | HEAP_BUSY);
 }
 
-/* It owns nothing, until its slabs are found: its lists may be torn. Each slot of the out-buffer is whole, but
- * which are open need not be. */
+/* Its lists of slabs may be torn. Its bins are whole, and so is each slot of the out-buffer, but how many there are
+ * in a bin, and which slots are open, need not be right. */
 static void forget_slabs(struct heap *h)
 {
     owned_init(&h->owned, h->owned.owner);
@@ -398,20 +399,26 @@ static void count_slab_owner(struct slab *s)
     slab_set_used_owner(s, carved - s->free_count);
 }
 
-/* A lost heap's slab goes the way of one that is found without an owner. */
+static bool is_of_lost(uintptr_t owner)
+{
+    struct heap *h = unit_word_is_slab(owner) ? *lost_bucket(owner) : NULL;
+    while (h != NULL && !is_token_of(&h->owned, owner))
+        h = next_lost(h);
+    return h != NULL;
+}
+
+/* Nobody's again. What was freed into it stays where it is, for who claims it: the child would copy each page that
+ * is written to. */
 static void mend_slab(struct slab *s)
 {
-    uintptr_t token = atomic_load_explicit(&s->owner, memory_order_relaxed);
-    if (!unit_word_is_slab(token))
-        return;
-    struct heap *h = *lost_bucket(token);
-    while (h != NULL && !is_token_of(&h->owned, token))
-        h = next_lost(h);
-    if (h == NULL)
+    if (!is_of_lost(atomic_load_explicit(&s->owner, memory_order_relaxed)))
         return;
     count_slab_owner(s);
-    atomic_store_explicit(&s->owner, SLAB_SHARED, memory_order_relaxed);
-    owned_claim(&h->owned, s);
+    bool room = slab_has_room_owner(s) || !lf_stack_is_empty(&s->remote);
+    registry_set_word(s->base, unit_word(0, slab_class(s)));
+    atomic_store_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_release);
+    if (room)
+        shared_push(s);
 }
 
 /* From here on they can be adopted. */

@@ -573,25 +573,31 @@ struct unit_counts {
     long dirty, used, empty;
 };
 
-/* The counts anew, too: a thread that vanished may have had one of its two steps before it. */
-static void take_back_units(struct segment *s, void *context)
+static void free_units(struct segment *s, uint64_t mask)
 {
-    struct unit_counts *counts = context;
-    uint64_t in_flight = units_in_flight(s);
-    for (uint64_t left = in_flight; left != 0; left &= left - 1) {
+    for (uint64_t left = mask; left != 0; left &= left - 1) {
         unsigned unit = lowest(left);
         atomic_store_explicit(&s->slab[unit].owner, SLAB_FREE, memory_order_relaxed);
         registry_set_word(segment_unit(s, unit), UNIT_FREE);
     }
-    uint64_t free = atomic_fetch_or_explicit(&s->free, in_flight, memory_order_seq_cst) | in_flight;
-    uint64_t dirty = atomic_fetch_or_explicit(&s->dirty, in_flight, memory_order_relaxed);
-    dirty = (dirty | in_flight) & free;
-    atomic_store_explicit(&s->dirty, dirty, memory_order_relaxed);
+    atomic_fetch_or_explicit(&s->dirty, mask, memory_order_relaxed);
+    atomic_fetch_or_explicit(&s->free, mask, memory_order_seq_cst);
+}
+
+/* The counts anew, too: a thread that vanished may have had one of its two steps before it. Writes only where it
+ * must, since the child copies each page that is written to. */
+static void take_back_units(struct segment *s, void *context)
+{
+    struct unit_counts *counts = context;
+    uint64_t in_flight = units_in_flight(s);
+    if (in_flight != 0)
+        free_units(s, in_flight);
+    uint64_t free = atomic_load_explicit(&s->free, memory_order_relaxed);
     if (free != 0)
         hint_room(s);
-    if (dirty != 0)
+    if (dirty_free(s) != 0)
         hint_dirty(s);
-    counts->dirty += __builtin_popcountll(dirty);
+    counts->dirty += __builtin_popcountll(dirty_free(s));
     counts->used += __builtin_popcountll(~free);
     counts->empty += free == ALL_UNITS;
 }
@@ -605,7 +611,6 @@ void segment_take_back(void)
     atomic_store_explicit(&empty_segments, counts.empty, memory_order_relaxed);
 }
 
-/* A visit may free slabs, of this segment or others, and so retire the segment. */
 static void visit_slabs(struct segment *s, void *context)
 {
     void (**visit)(struct slab *) = context;
