@@ -7,8 +7,12 @@
  *   search in adopt_vanished.
  * - `holder`: 0 while in a stack. In the child of a fork, a heap whose holder is of an older generation
  *   belongs to a thread that vanished. If that thread was not in a slow path, the heap is whole (the fast
- *   paths leave it so at every instruction) and is adopted by CAS, straight into a slow path; else it is
- *   left alone for ever. So a heap is busy from before it is held until after it is given back.
+ *   paths leave it so at every instruction) and is adopted by CAS, straight into a slow path; else it has to
+ *   be mended first, by the only thread there is, in the child's handler. So a heap is busy from before it is
+ *   held until after it is given back.
+ * - Mending: bins, slots of the out-buffer and free lists of slabs are whole at every instruction of the slow
+ *   paths as well, since blocks are unlinked from one before they are linked to another, and linked before
+ *   they become a head. Counts and lists of slabs may be torn, and are made anew.
  */
 #include "heap.h"
 #include "counters.h"

@@ -144,7 +144,8 @@ bool heap_dissolve_parked(void);
 bool heap_is_broken(struct heap *h);
 /* At thread exit: parks or dissolves the heap. */
 void heap_retire(struct heap *h);
-/* In the child of a fork: heaps of threads that are not there any more may be taken over. */
+/* In the child of a fork: heaps of threads that are not there any more may be taken over, and what these were at
+ * in slow paths is taken back. Async-signal-safe. */
 void heap_after_fork_child(void);
 
 #endif
