@@ -333,6 +333,93 @@ static void test_memory_of_vanished_threads(void **state)
     pthread_join(thread, NULL);
 }
 
+/* The same of one that vanishes in a slow path: its heap's slabs may be torn. Others have freed all into them. */
+#define GIVEN 4000
+#define STOPS 20
+static char *given[GIVEN];
+static _Atomic(bool) is_given, is_taken, is_stopped;
+static _Atomic(unsigned) turns;
+
+static void stop_here(int number)
+{
+    (void)number;
+    atomic_store(&is_stopped, true);
+    pause_here(number);
+}
+
+static void *give_and_work(void *unused)
+{
+    for (int i = 0; i < GIVEN; i++)
+        given[i] = memset(malloc(1000), 1, 1000);
+    atomic_store(&is_given, true);
+    while (!atomic_load(&is_taken))
+        usleep(1000);
+    for (; !atomic_load(&over); turns++)
+        free(malloc(100000)); /* slow paths, both */
+    return unused;
+}
+
+/* Bytes that the child finds again: what its own blocks take from the slabs goes back with them. */
+static long found_by_child(void)
+{
+    static char *own[GIVEN];
+    long used = (long)mallinfo2().uordblks;
+    for (int i = 0; i < GIVEN; i++)
+        own[i] = memset(malloc(1000), 1, 1000);
+    for (int i = 0; i < GIVEN; i++)
+        free(own[i]);
+    malloc_trim(0);
+    return used - (long)mallinfo2().uordblks;
+}
+
+/* Whether the child has found a half of what it could. It finds nothing where the thread was between two slow
+ * paths: then the heap waits for a thread that wants one. */
+static bool is_found_after_stop(pthread_t thread)
+{
+    int status = 0;
+    for (unsigned before = turns; turns < before + 2;)
+        usleep(100);
+    atomic_store(&is_stopped, false);
+    atomic_store(&paused, true);
+    pthread_kill(thread, SIGUSR2);
+    while (!atomic_load(&is_stopped))
+        usleep(100);
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(20);
+        _exit(found_by_child() > 512 << 10 ? 0 : 10);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) % 10 == 0);
+    atomic_store(&paused, false);
+    return status == 0;
+}
+
+static void test_memory_of_threads_in_slow_paths(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    const struct sigaction action = {.sa_handler = stop_here, .sa_flags = SA_RESTART};
+    if (!with_signals)
+        skip();
+    assert_int_equal(sigaction(SIGUSR2, &action, NULL), 0);
+    atomic_store(&over, false);
+    assert_int_equal(pthread_create(&thread, NULL, give_and_work, NULL), 0);
+    while (!atomic_load(&is_given))
+        usleep(1000);
+    for (int i = 0; i < GIVEN; i++)
+        free(given[i]);
+    malloc_trim(0); /* what this thread has of them, in its out-buffer too, goes to their slabs */
+    atomic_store(&is_taken, true);
+    int found = 0;
+    for (int i = 0; i < STOPS; i++)
+        found += is_found_after_stop(thread);
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+    print_message("%d of %d children found what a thread had that vanished\n", found, STOPS);
+    assert_in_range(found, STOPS / 4, STOPS);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -343,6 +430,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_fork_with_busy_threads),
         cmocka_unit_test(test_vfork_spawn_exec),
         cmocka_unit_test(test_memory_of_vanished_threads),
+        cmocka_unit_test(test_memory_of_threads_in_slow_paths),
     };
     return RUN_TESTS(tests);
 }

@@ -7,13 +7,19 @@
  *   search in adopt_vanished.
  * - `holder`: 0 while in a stack. In the child of a fork, a heap whose holder is of an older generation
  *   belongs to a thread that vanished. If that thread was not in a slow path, the heap is whole (the fast
- *   paths leave it so at every instruction) and is adopted by CAS, straight into a slow path; else it is
- *   left alone for ever. So a heap is busy from before it is held until after it is given back.
+ *   paths leave it so at every instruction) and is adopted by CAS, straight into a slow path; else it has to
+ *   be mended first, by the only thread there is, in the child's handler. So a heap is busy from before it is
+ *   held until after it is given back.
+ * - Mending: bins, slots of the out-buffer and free lists of slabs are whole at every instruction of the slow
+ *   paths as well, since blocks are unlinked from one before they are linked to another, and linked before
+ *   they become a head. Counts and lists of slabs may be torn, and are made anew.
  */
 #include "heap.h"
 #include "counters.h"
 #include "thread.h"
 #include "../global/meta.h"
+#include "../global/shared.h"
+#include "../global/whale.h"
 
 #define BIN_BYTES      KIB(128)
 #define BIN_LEAST      4
@@ -149,6 +155,16 @@ static bool try_adopt(struct heap *h, uint32_t now)
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
+static void count_bins(struct heap *h)
+{
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
+        h->bin[i].room = h->bin[i].limit;
+        for (struct block *b = h->bin[i].head; b != NULL; b = b->next)
+            h->bin[i].room--;
+    }
+    h->is_uncounted = false;
+}
+
 static struct heap *adopt_vanished(void)
 {
     uint32_t now = held_now();
@@ -157,6 +173,8 @@ static struct heap *adopt_vanished(void)
     struct heap *h = atomic_load_explicit(&all, memory_order_acquire);
     while (h != NULL && !try_adopt(h, now))
         h = h->all_next;
+    if (h != NULL && h->is_uncounted)
+        count_bins(h);
     return h;
 }
 
@@ -356,9 +374,125 @@ void heap_retire(struct heap *h)
     COUNTERS_MERGE();
 }
 
+/* ---- mending, in the child of a fork ---- */
+
+#define LOST_BUCKETS 64u
+
+/* Heaps of threads that vanished in a slow path, by number. */
+static struct heap *lost[LOST_BUCKETS]; /* by the only thread that there is */
+
+static struct heap **lost_bucket(uintptr_t token)
+{
+    return &lost[(token >> UNIT_OFFSET_BITS) % LOST_BUCKETS];
+}
+
+static struct heap *next_lost(struct heap *h)
+{
+    return h->link.next != NULL ? LF_CONTAINER(h->link.next, struct heap, link) : NULL;
+}
+
+static bool is_lost(struct heap *h)
+{
+    uint32_t holder = atomic_load_explicit(&h->holder, memory_order_relaxed);
+    return (holder & HEAP_BUSY) != 0 && holder != (held_now() | HEAP_BUSY);
+}
+
+/* Its lists of slabs may be torn. Its bins are whole, and so is each slot of the out-buffer, but how many there are
+ * in a bin, and which slots are open, need not be right. */
+static void forget_slabs(struct heap *h)
+{
+    owned_init(&h->owned, h->owned.owner);
+    for (unsigned i = 0; i < OUT_SLOTS; i++)
+        if (h->out.slot[i].first != NULL)
+            h->out.open[i / 64] |= (uint64_t)1 << i % 64;
+    h->is_uncounted = true;
+}
+
+static bool collect_lost(void)
+{
+    bool any = false;
+    for (struct heap *h = atomic_load_explicit(&all, memory_order_acquire); h != NULL;
+         h = h->all_next) {
+        if (!is_lost(h))
+            continue;
+        struct heap **bucket = lost_bucket(h->owned.owner);
+        h->link.next = *bucket != NULL ? &(*bucket)->link : NULL;
+        *bucket = h;
+        forget_slabs(h);
+        any = true;
+    }
+    return any;
+}
+
+/* Who vanished may have changed the list and not the counts. A list that goes round was written to by the program:
+ * it is dropped. */
+static void count_slab_owner(struct slab *s)
+{
+    uint32_t count = 0, carved = slab_carved(s);
+    struct block *b = s->free;
+    for (; b != NULL && count <= carved; b = b->next, count++)
+        s->free_last = b;
+    if (b != NULL)
+        s->free = NULL;
+    s->free_count = b == NULL ? count : 0;
+    slab_set_used_owner(s, carved - s->free_count);
+}
+
+static bool is_of_lost(uintptr_t owner)
+{
+    struct heap *h = unit_word_is_slab(owner) ? *lost_bucket(owner) : NULL;
+    while (h != NULL && !is_token_of(&h->owned, owner))
+        h = next_lost(h);
+    return h != NULL;
+}
+
+/* Nobody's again. What was freed into it stays where it is, for who claims it: the child would copy each page that
+ * is written to. */
+static void mend_slab(struct slab *s)
+{
+    if (!is_of_lost(atomic_load_explicit(&s->owner, memory_order_relaxed)))
+        return;
+    count_slab_owner(s);
+    bool room = slab_has_room_owner(s) || !lf_stack_is_empty(&s->remote);
+    registry_set_word(s->base, unit_word(0, slab_class(s)));
+    atomic_store_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_release);
+    if (room)
+        shared_push(s);
+}
+
+/* From here on they can be adopted. */
+static void release_lost(void)
+{
+    for (unsigned i = 0; i < LOST_BUCKETS; i++) {
+        for (struct heap *h = lost[i]; h != NULL; h = next_lost(h))
+            set_holder(h, atomic_load_explicit(&h->holder, memory_order_relaxed) & ~HEAP_BUSY);
+        lost[i] = NULL;
+    }
+}
+
+/* All that threads had in their hands, they had in slow paths. */
+static void mend(void)
+{
+    if (!collect_lost())
+        return;
+    segment_take_back();
+    whale_take_back();
+    segment_each_slab(mend_slab);
+    release_lost();
+}
+
+/* A handler that forks inside of malloc or free: what is in flight may be what it interrupted. */
+static bool is_interrupted(void)
+{
+    return heap_current == heap_sentinel(HEAP_INSIDE) ||
+           (heap_held != NULL && heap_is_broken(heap_held));
+}
+
 void heap_after_fork_child(void)
 {
     atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
     if (heap_held != NULL)
         set_holder(heap_held, held_now() | (heap_is_broken(heap_held) ? HEAP_BUSY : 0));
+    if (!is_interrupted())
+        mend();
 }

@@ -42,9 +42,10 @@ struct heap {
     size_t grown;      /* owner only: bytes by which bins may hold more than at first */
     uint64_t refilled; /* owner only: a bit a class; none in an empty heap */
 
-    lf_node link;             /* by who has it: in `parked` or `spare` */
-    struct heap *all_next;    /* constant after publication: the list of all heaps */
-    size_t held_bytes;        /* by who has it: what it was parked with */
+    lf_node link;          /* by who has it: in `parked` or `spare` */
+    struct heap *all_next; /* constant after publication: the list of all heaps */
+    size_t held_bytes;     /* by who has it: what it was parked with */
+    bool is_uncounted; /* by who has it: its bins hold as many as they do, whatever `room` says */
     _Atomic(uint32_t) holder; /* atomic: 0 in a stack, else HELD of its holder's process */
 };
 
@@ -148,7 +149,8 @@ bool heap_dissolve_parked(void);
 bool heap_is_broken(struct heap *h);
 /* At thread exit: parks or dissolves the heap. */
 void heap_retire(struct heap *h);
-/* In the child of a fork: heaps of threads that are not there any more may be taken over. */
+/* In the child of a fork: heaps of threads that are not there any more may be taken over, and what these were at
+ * in slow paths is taken back. Async-signal-safe. */
 void heap_after_fork_child(void);
 
 #endif

@@ -537,3 +537,99 @@ void segment_return(struct segment *s, unsigned first, unsigned count)
     hint_dirty(s);
     purge_excess();
 }
+
+/* ---- after a fork ---- */
+
+/* In the child of a fork there is one thread: what the others had in their hands is nobody's. */
+static bool is_published(struct segment *s)
+{
+    return s != NULL && s->region.base != NULL && registry_region(s->region.base) == &s->region;
+}
+
+static void each_segment(void (*visit)(struct segment *, void *), void *context)
+{
+    for (uint32_t i = 0; i < group_count() * SEGMENTS_PER_GROUP; i++) {
+        struct group *group = group_at(i / SEGMENTS_PER_GROUP);
+        struct segment *s = group == NULL
+                                ? NULL
+                                : atomic_load_explicit(&group->segment[i % SEGMENTS_PER_GROUP],
+                                                       memory_order_acquire);
+        if (is_published(s))
+            visit(s, context);
+    }
+}
+
+/* Neither free nor anything else: they were being taken, returned or purged. All of a segment that was being made
+ * or retired are. The units that follow a run's first are part of it, whatever their words say. */
+static uint64_t units_in_flight(struct segment *s)
+{
+    uint64_t free = atomic_load_explicit(&s->free, memory_order_acquire), in_flight = 0;
+    for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++) {
+        uintptr_t word = registry_word(segment_unit(s, unit));
+        if ((free >> unit & 1) != 0)
+            continue;
+        if (word == UNIT_RUN)
+            unit += atomic_load_explicit(&s->run_units[unit], memory_order_relaxed) - 1u;
+        else if (word == UNIT_FREE || word == UNIT_FOREIGN)
+            in_flight |= (uint64_t)1 << unit;
+    }
+    return in_flight;
+}
+
+struct unit_counts {
+    long dirty, used, empty;
+};
+
+static void free_units(struct segment *s, uint64_t mask)
+{
+    for (uint64_t left = mask; left != 0; left &= left - 1) {
+        unsigned unit = lowest(left);
+        atomic_store_explicit(&s->slab[unit].owner, SLAB_FREE, memory_order_relaxed);
+        registry_set_word(segment_unit(s, unit), UNIT_FREE);
+    }
+    atomic_fetch_or_explicit(&s->dirty, mask, memory_order_relaxed);
+    atomic_fetch_or_explicit(&s->free, mask, memory_order_seq_cst);
+}
+
+/* The counts anew, too: a thread that vanished may have had one of its two steps before it. Writes only where it
+ * must, since the child copies each page that is written to. */
+static void take_back_units(struct segment *s, void *context)
+{
+    struct unit_counts *counts = context;
+    uint64_t in_flight = units_in_flight(s);
+    if (in_flight != 0)
+        free_units(s, in_flight);
+    uint64_t free = atomic_load_explicit(&s->free, memory_order_relaxed);
+    if (free != 0)
+        hint_room(s);
+    if (dirty_free(s) != 0)
+        hint_dirty(s);
+    counts->dirty += __builtin_popcountll(dirty_free(s));
+    counts->used += __builtin_popcountll(~free);
+    counts->empty += free == ALL_UNITS;
+}
+
+void segment_take_back(void)
+{
+    struct unit_counts counts = {0};
+    each_segment(take_back_units, &counts);
+    atomic_store_explicit(&dirty_units, counts.dirty, memory_order_relaxed);
+    atomic_store_explicit(&used_units, counts.used, memory_order_relaxed);
+    atomic_store_explicit(&empty_segments, counts.empty, memory_order_relaxed);
+}
+
+static void visit_slabs(struct segment *s, void *context)
+{
+    void (**visit)(struct slab *) = context;
+    uint64_t taken = ~atomic_load_explicit(&s->free, memory_order_acquire);
+    for (; taken != 0; taken &= taken - 1) {
+        unsigned unit = lowest(taken);
+        if (unit_word_is_slab(registry_word(segment_unit(s, unit))))
+            (*visit)(&s->slab[unit]);
+    }
+}
+
+void segment_each_slab(void (*visit)(struct slab *))
+{
+    each_segment(visit_slabs, &visit);
+}

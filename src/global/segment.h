@@ -85,4 +85,10 @@ long segment_dirty_units(void);
 /* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
 
+/* For the only thread there is, after a fork, outside of all others: the units that vanished threads were taking,
+ * returning or purging are free again. */
+void segment_take_back(void);
+/* For the same: each unit that is a slab. */
+void segment_each_slab(void (*visit)(struct slab *));
+
 #endif

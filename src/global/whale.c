@@ -428,3 +428,56 @@ void *whale_resize(void *p, size_t bytes)
     region_set_size(&w->region, size);
     return p;
 }
+
+/* ---- after a fork ---- */
+
+static bool is_cached(const struct whale *w)
+{
+    bool found = false;
+    for (unsigned i = 0; i < CACHE_SLOTS; i++)
+        found |= atomic_load_explicit(&cache[i], memory_order_relaxed) == w;
+    return found;
+}
+
+/* A thread that vanished may have had one of its two steps before it. */
+static void count_cache_again(void)
+{
+    atomic_store_explicit(&cached_bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&cached_resident, 0, memory_order_relaxed);
+    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
+        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        if (w != NULL)
+            count_cached(w, 1);
+    }
+}
+
+/* Nobody's, and not in the cache: on its way into it, or out. */
+static void take_back_if_free(struct whale *w)
+{
+    if (registry_word(w->region.base) != UNIT_FREE || is_cached(w))
+        return;
+    atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
+    w->resident = region_size(&w->region);
+    if (!cache_put(w))
+        whale_unmap(w);
+}
+
+/* registry_walk would register a reader, by a mutex. Who is alone need not. */
+static void each_whale(struct registry_leaf *leaf, void (*visit)(struct whale *))
+{
+    for (size_t i = 0; i < LEAF_REGIONS; i++) {
+        struct region *region = leaf->region[i];
+        if (region != NULL && region->kind == REGION_WHALE)
+            visit((struct whale *)(void *)region);
+    }
+}
+
+void whale_take_back(void)
+{
+    count_cache_again();
+    for (size_t i = 0; i < REGISTRY_LEAVES; i++) {
+        uintptr_t words = atomic_load_explicit(&front.root[i], memory_order_acquire);
+        if (words != REGISTRY_NOTHING(i))
+            each_whale((struct registry_leaf *)(words + REGISTRY_BIAS(i)), take_back_if_free);
+    }
+}

@@ -20,5 +20,8 @@ void *whale_resize(void *p, size_t bytes);
 bool whale_drop_cache(void);
 size_t whale_cached_bytes(void);
 void whale_set_cache_limit(size_t bytes);
+/* For the only thread there is, after a fork: whales that vanished threads were putting into the cache or taking
+ * out of it go there, or are unmapped. */
+void whale_take_back(void);
 
 #endif
