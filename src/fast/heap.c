@@ -402,7 +402,7 @@ static bool is_lost(struct heap *h)
 static void forget_slabs(struct heap *h)
 {
     owned_init(&h->owned, h->owned.owner);
-    for (unsigned i = 0; i < OUT_SLOTS; i++)
+    for (unsigned i = 0; h->out.slot != NULL && i < OUT_SLOTS; i++)
         if (h->out.slot[i].first != NULL)
             h->out.open[i / 64] |= (uint64_t)1 << i % 64;
     h->is_uncounted = true;

@@ -30,6 +30,7 @@ bool give_back_all(struct heap *work, long keep)
 static void bin_fill(struct bin *bin, struct chain chain)
 {
     chain.last->next = bin->head;
+    atomic_signal_fence(memory_order_seq_cst); /* the list is whole at every instruction */
     bin->head = chain.first;
     bin->room -= (int32_t)chain.count;
 }

@@ -54,6 +54,7 @@ struct chain slab_take_owner(struct slab *s)
     if (chain.first == NULL)
         chain = cut_owner(s, cut_count(slab_carved(s), slab_block_bytes(s)));
     s->free = NULL;
+    atomic_signal_fence(memory_order_seq_cst); /* in the child of a fork: in one list at most */
     s->free_count = 0;
     slab_set_used_owner(s, slab_used(s) + chain.count);
     return chain;
@@ -86,6 +87,7 @@ void slab_put_owner(struct slab *s, struct chain chain)
     chain.last->next = s->free;
     if (s->free == NULL)
         s->free_last = chain.last;
+    atomic_signal_fence(memory_order_seq_cst); /* the list is whole */
     s->free = chain.first;
     s->free_count += chain.count;
     slab_set_used_owner(s, slab_used(s) - chain.count);

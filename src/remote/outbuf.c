@@ -19,6 +19,7 @@ static void slot_flush(struct out_slot *slot, struct owned *o)
     struct block *last = (struct block *)(unit + slot->last * SIZE_GRANULE);
     struct chain chain = {slot->first, last, outbuf_most[slab_class(s)] - slot->room};
     slot->first = NULL;
+    atomic_signal_fence(memory_order_seq_cst);
     slot->room = 0; /* closed: the next block opens it again */
     owned_push_remote(o, s, chain);
 }
