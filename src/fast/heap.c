@@ -157,12 +157,13 @@ static bool try_adopt(struct heap *h, uint32_t now)
 
 static void count_bins(struct heap *h)
 {
+    h->grown = 0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
+        h->grown += grown_bytes(i, h->bin[i].limit);
         h->bin[i].room = h->bin[i].limit;
         for (struct block *b = h->bin[i].head; b != NULL; b = b->next)
             h->bin[i].room--;
     }
-    h->is_uncounted = false;
 }
 
 static struct heap *adopt_vanished(void)
@@ -173,7 +174,7 @@ static struct heap *adopt_vanished(void)
     struct heap *h = atomic_load_explicit(&all, memory_order_acquire);
     while (h != NULL && !try_adopt(h, now))
         h = h->all_next;
-    if (h != NULL && h->is_uncounted)
+    if (h != NULL)
         count_bins(h);
     return h;
 }
@@ -405,7 +406,6 @@ static void forget_slabs(struct heap *h)
     for (unsigned i = 0; h->out.slot != NULL && i < OUT_SLOTS; i++)
         if (h->out.slot[i].first != NULL)
             h->out.open[i / 64] |= (uint64_t)1 << i % 64;
-    h->is_uncounted = true;
 }
 
 static bool collect_lost(void)

@@ -42,10 +42,9 @@ struct heap {
     size_t grown;      /* owner only: bytes by which bins may hold more than at first */
     uint64_t refilled; /* owner only: a bit a class; none in an empty heap */
 
-    lf_node link;          /* by who has it: in `parked` or `spare` */
-    struct heap *all_next; /* constant after publication: the list of all heaps */
-    size_t held_bytes;     /* by who has it: what it was parked with */
-    bool is_uncounted; /* by who has it: its bins hold as many as they do, whatever `room` says */
+    lf_node link;             /* by who has it: in `parked` or `spare` */
+    struct heap *all_next;    /* constant after publication: the list of all heaps */
+    size_t held_bytes;        /* by who has it: what it was parked with */
     _Atomic(uint32_t) holder; /* atomic: 0 in a stack, else HELD of its holder's process */
 };
 

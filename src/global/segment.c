@@ -75,13 +75,13 @@ static uint64_t dirty_free(struct segment *s)
            atomic_load_explicit(&s->dirty, memory_order_relaxed);
 }
 
-/* A hint that is missed for once only costs pages: relaxed, and no second look. */
+/* A hint that is missed for once only costs pages: no second look. Release: who follows it finds the segment. */
 static void hint_dirty(struct segment *s)
 {
     _Atomic(uint64_t) *dirty = &dirty_hints[s->index / SEGMENTS_PER_GROUP];
     uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
     if ((atomic_load_explicit(dirty, memory_order_relaxed) & bit) == 0)
-        atomic_fetch_or_explicit(dirty, bit, memory_order_relaxed);
+        atomic_fetch_or_explicit(dirty, bit, memory_order_release);
     if (atomic_load_explicit(&dirty_group, memory_order_relaxed) != s->index / SEGMENTS_PER_GROUP)
         atomic_store_explicit(&dirty_group, s->index / SEGMENTS_PER_GROUP, memory_order_relaxed);
 }

@@ -69,7 +69,8 @@ static struct chain unlist_owner(struct slab *s, uint32_t most)
         chain.count++;
     }
     s->free = chain.last->next;
-    s->free_count -= chain.count;
+    s->free_count =
+        s->free != NULL ? s->free_count - chain.count : 0; /* one too few after a fork */
     chain.last->next = NULL;
     return chain;
 }

@@ -18,8 +18,10 @@ static void slot_flush(struct out_slot *slot, struct owned *o)
     uintptr_t unit = (uintptr_t)slot->first & ~(UNIT_SIZE - 1);
     struct block *last = (struct block *)(unit + slot->last * SIZE_GRANULE);
     struct chain chain = {slot->first, last, outbuf_most[slab_class(s)] - slot->room};
-    slot->first = NULL;
+    slot->unit =
+        0; /* no block's: closed to outbuf_add, should a fork catch it before the next two */
     atomic_signal_fence(memory_order_seq_cst);
+    slot->first = NULL;
     slot->room = 0; /* closed: the next block opens it again */
     owned_push_remote(o, s, chain);
 }
