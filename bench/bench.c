@@ -106,6 +106,15 @@ size_t bench_between(struct bench_thread *t, size_t least, size_t most)
     return least + (size_t)(bench_random(t) % (most - least + 1));
 }
 
+void *bench_zeroed(size_t count, size_t bytes)
+{
+    size_t all = (count * bytes + BENCH_APART - 1) / BENCH_APART * BENCH_APART;
+    void *p = aligned_alloc(BENCH_APART, all);
+    if (p == NULL)
+        bench_fail("out of memory");
+    return memset(p, 0, all);
+}
+
 char *bench_malloc(struct bench_thread *t, size_t n)
 {
     char *p = malloc(n);
@@ -163,7 +172,7 @@ static void *run_thread(void *argument)
 
 void bench_run(void (*body)(struct bench_thread *))
 {
-    struct start *starts = calloc((size_t)bench_threads, sizeof *starts);
+    struct start *starts = bench_zeroed((size_t)bench_threads, sizeof *starts);
     uint64_t operations = 0;
     bench_start_clock();
     for (long i = 0; i < bench_threads; i++) {

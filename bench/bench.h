@@ -12,8 +12,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What one thread writes to at every operation lies apart from what others do, by two cache lines, since some
+ * processors fetch these in pairs. Otherwise it is the place where an allocator happens to put it that is measured. */
+#define BENCH_APART 128
+
 struct bench_thread {
-    unsigned number;
+    _Alignas(BENCH_APART) unsigned number;
     uint64_t random;     /* splitmix64's state */
     uint64_t operations; /* mallocs, or what the workload counts */
     void *own;           /* the workload's */
@@ -49,6 +53,8 @@ uint64_t bench_random(struct bench_thread *t);
 /* least <= result <= most */
 size_t bench_between(struct bench_thread *t, size_t least, size_t most);
 
+/* Zeroes, on a multiple of BENCH_APART; ends the process if there is no memory. */
+void *bench_zeroed(size_t count, size_t bytes);
 /* malloc, counted, its first and last byte written; ends the process if there is none. */
 char *bench_malloc(struct bench_thread *t, size_t n);
 void bench_fail(const char *what) __attribute__((noreturn));

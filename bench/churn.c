@@ -36,7 +36,7 @@ static void *run(void *argument)
 
 static void work(struct bench_thread *t)
 {
-    struct lane *lane = calloc(1, sizeof *lane);
+    struct lane *lane = bench_zeroed(1, sizeof *lane);
     lane->random = *t;
     while (!bench_over()) {
         pthread_t thread;

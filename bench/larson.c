@@ -78,7 +78,7 @@ int main(int argc, char **argv)
     bench_begin(argc, argv, "larson", options);
     if (most < least)
         bench_fail("the most bytes are less than the least");
-    struct lane *lanes = calloc((size_t)bench_threads, sizeof *lanes);
+    struct lane *lanes = bench_zeroed((size_t)bench_threads, sizeof *lanes);
     for (long i = 0; i < bench_threads; i++)
         fill(&lanes[i], i);
     atomic_store(&lanes_running, bench_threads);
