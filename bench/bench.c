@@ -44,9 +44,8 @@ static long *value_of(int letter, const struct bench_option *options)
 
 void bench_begin(int argc, char **argv, const char *name, const struct bench_option *options)
 {
-    const struct bench_option common[] = {{'t', &bench_threads, ""},
-                                          {'e', &bench_seed, ""},
-                                          {0, NULL, ""}};
+    const struct bench_option common[] = {
+        {'t', &bench_threads, ""}, {'e', &bench_seed, ""}, {0, NULL, ""}};
     char letters[64] = "t:s:e:";
     workload = name;
     for (const struct bench_option *o = options; o != NULL && o->letter != 0; o++)

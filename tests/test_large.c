@@ -61,24 +61,38 @@ static void test_whales_are_registered(void **state)
     whale_set_cache_limit(MIB(8));
 }
 
+enum { BOUNDED = 40 };
+
+static void take_and_free(char **p)
+{
+    bool zeroed;
+    for (int i = 0; i < BOUNDED; i++)
+        memset(p[i] = whale_alloc(MIB(2), 16, &zeroed), 1, MIB(2));
+    for (int i = 0; i < BOUNDED; i++)
+        whale_free(p[i]);
+}
+
+/* The first of all tests: what use swings by counts. */
 static void test_the_cache_is_bounded(void **state)
 {
     (void)state;
     bool zeroed;
-    char *p[40];
+    char *p[BOUNDED];
     whale_set_cache_limit(MIB(8));
-    for (int i = 0; i < 40; i++)
+    for (int i = 0; i < BOUNDED; i++)
         memset(p[i] = whale_alloc(MIB(2), 16, &zeroed), 1, MIB(2));
-    for (size_t i = 0; i < 40; i++) { /* 8 MiB, and half of what is in use */
+    for (size_t i = 0; i < BOUNDED; i++) { /* 8 MiB, and a third of what is in use */
         whale_free(p[i]);
-        assert_true(whale_cached_bytes() <= MIB(8) + (39 - i) * MIB(2) / 2);
+        assert_true(whale_cached_bytes() <= MIB(8) + (BOUNDED - 1 - i) * MIB(2) / 3);
     }
     assert_int_equal(whale_cached_bytes(), MIB(8));
-    char *large = whale_alloc(MIB(30), 16, &zeroed); /* none is near that: the cache stays */
+    take_and_free(p); /* it has swung by 80 MiB now: three times the limit more */
+    assert_int_equal(whale_cached_bytes(), MIB(32));
+    char *large = whale_alloc(MIB(40), 16, &zeroed); /* none is near that: the cache stays */
     assert_true(zeroed);
-    memset(large, 1, MIB(30));
+    memset(large, 1, MIB(40));
     whale_free(large); /* more than the bound by itself */
-    assert_int_equal(whale_cached_bytes(), MIB(8));
+    assert_int_equal(whale_cached_bytes(), MIB(32));
     whale_drop_cache();
     whale_free(whale_alloc(MIB(2), 16, &zeroed));
     assert_int_equal(whale_cached_bytes(), MIB(2));
@@ -224,10 +238,10 @@ static void test_aligned_whales(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_cache_is_bounded),
         cmocka_unit_test(test_runs),
         cmocka_unit_test(test_runs_resize_in_place),
         cmocka_unit_test(test_whales_are_registered),
-        cmocka_unit_test(test_the_cache_is_bounded),
         cmocka_unit_test(test_sparse_whales_are_kept),
         cmocka_unit_test(test_cached_whales_are_reused),
         cmocka_unit_test(test_whales_grow_where_they_are_or_move),

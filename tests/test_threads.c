@@ -201,79 +201,6 @@ static void test_freed_by_another_comes_back(void **state)
     free(blocks);
 }
 
-/* ---- a producer and a consumer that go idle ---- */
-
-enum { IDLE_BLOCKS = 400000, IDLE_LIVE = 500, IDLE_STEP = 1000 };
-
-static char *idle_block[IDLE_BLOCKS];
-static _Atomic(int) idle_made, idle_done;
-static _Atomic(bool) idle_over;
-
-static size_t idle_size(int i)
-{
-    return 16 + (size_t)i * 7919 % 1000;
-}
-
-/* Done, and alive, and without a further call. */
-static void *go_idle(void)
-{
-    atomic_fetch_add(&idle_done, 1);
-    while (!atomic_load(&idle_over))
-        usleep(1000);
-    return NULL;
-}
-
-static void *produce_then_idle(void *argument)
-{
-    (void)argument;
-    for (int i = 0; i < IDLE_BLOCKS; i++) {
-        idle_block[i] = memset(malloc(idle_size(i)), 1, idle_size(i));
-        if (i % IDLE_STEP == IDLE_STEP - 1)
-            atomic_store(&idle_made, i + 1);
-    }
-    return go_idle();
-}
-
-/* It falls behind by half of all, so that there is a peak; the last blocks, 256 KiB, stay. With more the bound
- * would not hold: as much as is in use may stay dirty (docs/decisions.md). */
-static void *consume_then_idle(void *argument)
-{
-    (void)argument;
-    for (int i = 0; i < IDLE_BLOCKS - IDLE_LIVE; i++) {
-        int ahead = i + IDLE_BLOCKS / 2 < IDLE_BLOCKS ? i + IDLE_BLOCKS / 2 : IDLE_BLOCKS;
-        while (atomic_load(&idle_made) < ahead)
-            usleep(100);
-        free(idle_block[i]);
-    }
-    return go_idle();
-}
-
-static void test_idle_after_producing_and_consuming(void **state)
-{
-    (void)state;
-    pthread_t producer, consumer;
-    long live = 0, before = rss_kib() + (long)sizeof idle_block / 1024;
-    for (int i = IDLE_BLOCKS - IDLE_LIVE; i < IDLE_BLOCKS; i++)
-        live += (long)idle_size(i);
-    assert_int_equal(pthread_create(&producer, NULL, produce_then_idle, NULL), 0);
-    assert_int_equal(pthread_create(&consumer, NULL, consume_then_idle, NULL), 0);
-    while (atomic_load(&idle_made) < IDLE_BLOCKS)
-        usleep(100);
-    long peak = rss_kib();
-    while (atomic_load(&idle_done) < 2)
-        usleep(1000);
-    long after = rss_kib();
-    printf("producer and consumer idle: %ld KiB live, %ld KiB before, %ld at the peak, %ld after\n",
-           live / 1024, before, peak, after);
-    assert_true(peak > before + live / 1024 + 60 * 1024);
-    assert_true(after < before + live / 1024 + 20 * 1024);
-    atomic_store(&idle_over, true);
-    pthread_join(producer, NULL);
-    pthread_join(consumer, NULL);
-    for (int i = IDLE_BLOCKS - IDLE_LIVE; i < IDLE_BLOCKS; i++)
-        free(idle_block[i]);
-}
-
 /* ---- short threads that hand blocks on ---- */
 
 enum {
@@ -289,7 +216,7 @@ static void *allocate_and_hand_on(void *argument)
 {
     char **kept = argument, *block[SHORT_BLOCKS];
     for (int i = 0; i < SHORT_BLOCKS; i++) {
-        size_t size = idle_size(i + (int)(kept - handed_on[0]));
+        size_t size = 16 + (size_t)(i + (kept - handed_on[0])) * 7919 % 1000;
         block[i] = memset(malloc(size), 1, size);
     }
     for (int i = 0; i < SHORT_BLOCKS; i++)
@@ -340,7 +267,6 @@ int main(int argc, char **argv)
         blocks_passed = atol(argv[2]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_short_threads_that_hand_blocks_on),
-        cmocka_unit_test(test_idle_after_producing_and_consuming),
         cmocka_unit_test(test_freed_by_another_comes_back),
         cmocka_unit_test(test_many_thread_starts_stay_flat),
         cmocka_unit_test(test_allocating_after_the_destructors),

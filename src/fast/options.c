@@ -1,9 +1,9 @@
 /*
  * options.c: the environment variables, read once, by a constructor.
  *
- *     HAKMEM_PURGE_KIB        8192    free pages that stay, and as many as are in use besides
- *     HAKMEM_WHALE_CACHE_KIB  32768   memory in freed blocks over 1 MiB that stays, and half of what such
- *                                     blocks have in use besides
+ *     HAKMEM_PURGE_KIB        8192    free pages that stay, and as many more as use swings by
+ *     HAKMEM_WHALE_CACHE_KIB  8192    memory in freed blocks over 1 MiB that stays, a third of what such blocks
+ *                                     have in use, and as much more as that swings by
  *     HAKMEM_STATS            0       1: malloc_stats() when the process ends
  *
  * SYNCHRONIZATION: none; single-threaded as constructors and destructors are.
@@ -37,7 +37,7 @@ __attribute__((constructor)) static void read_options(void)
     const long most = LONG_MAX >> 20;
     long purge = read_number("HAKMEM_PURGE_KIB", 8192, most);
     segment_set_purge_limit(purge / (long)(UNIT_SIZE / 1024));
-    whale_set_cache_limit(KIB(read_number("HAKMEM_WHALE_CACHE_KIB", 32768, most)));
+    whale_set_cache_limit(KIB(read_number("HAKMEM_WHALE_CACHE_KIB", 8192, most)));
     print_stats = read_number("HAKMEM_STATS", 0, 1) == 1;
 }
 

@@ -7,6 +7,7 @@
 #include "counters.h"
 #include "meta.h"
 #include "os.h"
+#include "swing.h"
 
 #include <limits.h>
 
@@ -15,11 +16,10 @@
 #define GROUPS             (1u << 16) /* 16 TiB */
 #define EMPTY_KEPT         4          /* empty segments that stay mapped */
 #define RUN_SEARCH_MOST    64u        /* segments too cut up for a run that are looked at */
-#define KEPT_SHARE         8    /* of what is in use, a part as large may stay free and dirty */
-#define KEPT_MS            1000 /* beyond that part, and up to all of it: for as long */
-#define PURGED_MOST        32u  /* units at a time: a free must not take long */
-#define DIRTY_GROUPS_MOST  64u  /* groups that are searched for dirty units */
-#define DIRTY_LOOKS_RUN    8u   /* segments, where a run is looked for */
+#define PURGED_MOST        32         /* units at a time, so that a free does not take long */
+#define PURGED_MORE        4 /* times as many as were returned, if that is more: it must keep up */
+#define DIRTY_GROUPS_MOST  64u /* groups that are searched for dirty units */
+#define DIRTY_LOOKS_RUN    8u  /* segments, where a run is looked for */
 
 struct group {
     _Atomic(struct segment *) segment[SEGMENTS_PER_GROUP]; /* constant once set (release) */
@@ -32,9 +32,8 @@ static _Atomic(uint64_t) dirty_hints[GROUPS]; /* the same: dirty units among the
 static _Atomic(uint32_t) segments_made;       /* atomic: indices given out */
 static lf_stack spare;                        /* segment descriptors without memory */
 static _Atomic(long) dirty_units;             /* atomic, relaxed: a count */
-static _Atomic(long) used_units;              /* atomic, relaxed: a count */
+static struct swing in_use;                   /* units */
 static _Atomic(uint32_t) dirty_group;         /* atomic, relaxed: a hint, of the last return */
-static _Atomic(uint64_t) excess_since;        /* atomic, relaxed: milliseconds; 0: there is none */
 static _Atomic(long) empty_segments;          /* atomic, relaxed: a count */
 static _Atomic(long) refused_units; /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
@@ -95,20 +94,26 @@ static void hint_clean(struct segment *s)
 
 /* ---- units ---- */
 
-/* The bits were just taken, from `before`. */
-static bool units_taken(struct segment *s, uint64_t before, uint64_t mask)
+/* The bits were just taken, from `before`. True: all the pages read as zero. */
+static bool bits_taken(struct segment *s, uint64_t before, uint64_t mask)
 {
     if (before == ALL_UNITS)
         atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
     if (before == mask)
         hint_full(s);
-    atomic_fetch_add_explicit(&used_units, __builtin_popcountll(mask), memory_order_relaxed);
     uint64_t dirty = atomic_load_explicit(&s->dirty, memory_order_relaxed) & mask;
     if (dirty == 0)
         return true;
     atomic_fetch_and_explicit(&s->dirty, ~dirty, memory_order_relaxed);
     atomic_fetch_sub_explicit(&dirty_units, __builtin_popcountll(dirty), memory_order_relaxed);
     return false;
+}
+
+/* The same, to be used. */
+static bool units_taken(struct segment *s, uint64_t before, uint64_t mask)
+{
+    swing_take(&in_use, __builtin_popcountll(mask));
+    return bits_taken(s, before, mask);
 }
 
 static bool try_take(struct segment *s, uint64_t *free, uint64_t mask)
@@ -248,7 +253,7 @@ static struct units take_from_new(unsigned count)
         region_init(&s->region, REGION_SEGMENT, base, SEGMENT_SIZE);
         if (registry_publish(&s->region)) {
             open_units(s, ~mask_of(0, count));
-            atomic_fetch_add_explicit(&used_units, count, memory_order_relaxed);
+            swing_take(&in_use, count);
             COUNT(segment);
             return (struct units){s, 0, count, true};
         }
@@ -277,9 +282,8 @@ static void retire_if_empty(struct segment *s)
     if (!atomic_compare_exchange_strong_explicit(&s->free, &free, 0, memory_order_acq_rel,
                                                  memory_order_relaxed))
         return;
-    if (!units_taken(s, ALL_UNITS, ALL_UNITS))
+    if (!bits_taken(s, ALL_UNITS, ALL_UNITS))
         os_purge(s->region.base, SEGMENT_SIZE); /* a reader may delay the unmapping, but not this */
-    atomic_fetch_sub_explicit(&used_units, UNITS_PER_SEGMENT, memory_order_relaxed);
     for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
         registry_set_word(segment_unit(s, unit), UNIT_FOREIGN);
     registry_unpublish(&s->region);
@@ -491,40 +495,27 @@ void segment_set_purge_limit(long units)
 
 /* ---- how much stays dirty ---- */
 
-/* What is returned is soon wanted again where much is in use. */
-static long dirty_most(long share)
+/* At least the limit. Beyond that as much as use swings by, since that will be wanted again; but no more than is in use
+ * and half of the limit, for nobody may be there to give it back once the program does no more. */
+static long dirty_most(void)
 {
     long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
-    long used = atomic_load_explicit(&used_units, memory_order_relaxed);
-    return limit == 0 ? 0 : limit + used / share;
+    long more = swing_used(&in_use) + limit / 2, width = swing_width(&in_use);
+    return limit == 0 ? 0 : limit + (width < more ? width : more);
 }
 
-/* Whether there have been more than should stay for KEPT_MS. */
-static bool is_lasting(bool excess)
-{
-    uint64_t since = atomic_load_explicit(&excess_since, memory_order_relaxed);
-    if (!excess && since == 0)
-        return false;
-    uint64_t now = excess ? os_milliseconds() : 0;
-    if (!excess || since == 0)
-        atomic_store_explicit(&excess_since, now, memory_order_relaxed);
-    return excess && since != 0 && now - since > KEPT_MS;
-}
-
-/* A bounded part at a time: the next who returns or takes a unit goes on. Where the system refuses (locked
+/* A bounded part at a time: the next who returns units goes on. Where the system refuses (locked
  * memory), it is not asked again for the same units each time. */
-static void purge_excess(void)
+static void purge_excess(long returned)
 {
+    long at_a_time = returned * PURGED_MORE > PURGED_MOST ? returned * PURGED_MORE : PURGED_MOST;
     long refused = atomic_load_explicit(&refused_units, memory_order_relaxed);
     long dirty = segment_dirty_units() - refused;
-    long most = dirty_most(1), lasting = dirty_most(KEPT_SHARE);
-    long keep = dirty;
-    if (is_lasting(dirty > lasting))
-        keep = lasting - lasting / 4;
-    else if (dirty > most)
-        keep = most - most / 4;
-    if (keep < dirty)
-        segment_purge(dirty - keep < (long)PURGED_MOST ? keep : dirty - (long)PURGED_MOST);
+    if (dirty <= atomic_load_explicit(&purge_limit_units, memory_order_relaxed))
+        return;
+    long most = dirty_most(), keep = most - most / 4;
+    if (dirty > most)
+        segment_purge(dirty - keep < at_a_time ? keep : dirty - at_a_time);
 }
 
 void segment_return(struct segment *s, unsigned first, unsigned count)
@@ -532,10 +523,10 @@ void segment_return(struct segment *s, unsigned first, unsigned count)
     uint64_t mask = mask_of(first, count);
     atomic_fetch_or_explicit(&s->dirty, mask, memory_order_relaxed);
     atomic_fetch_add_explicit(&dirty_units, count, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&used_units, count, memory_order_relaxed);
+    swing_return(&in_use, count);
     put_back(s, mask);
     hint_dirty(s);
-    purge_excess();
+    purge_excess(count);
 }
 
 /* ---- after a fork ---- */
@@ -614,7 +605,7 @@ void segment_take_back(void)
     struct unit_counts counts = {0};
     each_segment(take_back_units, &counts);
     atomic_store_explicit(&dirty_units, counts.dirty, memory_order_relaxed);
-    atomic_store_explicit(&used_units, counts.used, memory_order_relaxed);
+    swing_set_used(&in_use, counts.used);
     atomic_store_explicit(&empty_segments, counts.empty, memory_order_relaxed);
 }
 

@@ -14,13 +14,17 @@
 #include "os.h"
 #include "rcu.h"
 #include "registry.h"
+#include "swing.h"
 
 #define CACHE_SLOTS     32u
 #define CACHE_AGE_MS    1000u
 #define TAKE_TRIES      4
 #define SPARSE_MOST     16 /* times as many bytes as hold memory may be mapped */
-#define KEPT_SHARE      2  /* of what is in use, a part as large may be in the cache */
+#define KEPT_SHARE      3  /* of what is in use, a part as large may be in the cache */
+#define SWING_MOST      3  /* times the limit: as much more, where use swings by it */
 #define SLACK_SHARE     2  /* of a whale, a part as large may be more than was asked for */
+#define TRUSTED_FREES   8  /* so often is what the system said of a whale taken as true still */
+#define TRUST_SHARE     4 /* and as much more of it is thought to have come to hold memory each time */
 #define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
 
 struct whale {
@@ -30,14 +34,15 @@ struct whale {
     _Atomic(uint64_t) freed_at; /* atomic, relaxed: milliseconds; written by who has it */
     size_t resident;            /* by who has it: bytes, as it was freed; at most, until asked */
     _Atomic(bool) asked;        /* atomic, relaxed: the system, for that; written by who has it */
+    unsigned trusted;           /* by who has it: frees until it is asked again */
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
-static _Atomic(size_t) cached_bytes;                /* atomic, relaxed: of what is in the cache */
-static _Atomic(size_t) cached_resident;             /* the same: what of it holds memory */
-static _Atomic(size_t) cache_limit_bytes = MIB(32); /* atomic, relaxed */
-static _Atomic(size_t) used_bytes; /* atomic, relaxed: of whales that are not in the cache */
-static lf_stack spare;             /* descriptors of no whale */
+static _Atomic(size_t) cached_bytes;               /* atomic, relaxed: of what is in the cache */
+static _Atomic(size_t) cached_resident;            /* the same: what of it holds memory */
+static _Atomic(size_t) cache_limit_bytes = MIB(8); /* atomic, relaxed */
+static struct swing in_use;                        /* bytes, of whales that are not in the cache */
+static lf_stack spare;                             /* descriptors of no whale */
 
 static struct whale *whale_of(const void *p)
 {
@@ -72,6 +77,7 @@ static void descriptor_reclaim(struct retired *retired)
 static bool publish(struct whale *w, char *base, size_t size)
 {
     region_init(&w->region, REGION_WHALE, base, size);
+    w->trusted = 0;
     if (!registry_publish(&w->region))
         return false;
     registry_set_word(base, UNIT_WHALE);
@@ -146,12 +152,13 @@ static unsigned oldest_slot(uint64_t *since)
     return oldest;
 }
 
-/* How much memory may be kept: a part of what is in use, and a least. */
+/* How much memory may be kept: a least, a part of what is in use, so that one that is wanted may fit, and as much as use
+ * swings by, within bounds. */
 static size_t cache_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
-    size_t used = atomic_load_explicit(&used_bytes, memory_order_relaxed);
-    return limit == 0 ? 0 : limit + used / KEPT_SHARE;
+    size_t used = (size_t)swing_used(&in_use), width = (size_t)swing_width(&in_use);
+    return limit == 0 ? 0 : limit + used / KEPT_SHARE + min_size(width, limit * SWING_MOST);
 }
 
 static bool is_beyond(size_t most)
@@ -180,7 +187,19 @@ static void ask_resident(struct whale *w)
     size_t size = region_size(&w->region);
     if (size / SPARSE_MOST <= cache_most())
         w->resident = os_resident(w->region.base, size);
+    w->trusted = TRUSTED_FREES;
     atomic_store_explicit(&w->asked, true, memory_order_relaxed);
+}
+
+/* As it is freed: all of it, or somewhat more than the system said lately. Programs touch as much of one block as
+ * of the next. */
+static void guess_resident(struct whale *w)
+{
+    size_t size = region_size(&w->region);
+    bool trusted = w->trusted > 0;
+    w->resident = trusted ? min_size(w->resident + w->resident / TRUST_SHARE, size) : size;
+    w->trusted -= trusted;
+    atomic_store_explicit(&w->asked, trusted, memory_order_relaxed);
 }
 
 static bool is_asked(struct whale *w)
@@ -216,7 +235,8 @@ static void cache_shrink(size_t most)
 static bool cache_put(struct whale *w)
 {
     size_t most = cache_most();
-    if (atomic_load_explicit(&cached_resident, memory_order_relaxed) + w->resident > most)
+    if (atomic_load_explicit(&cached_resident, memory_order_relaxed) + w->resident > most &&
+        !is_asked(w))
         ask_resident(w);
     bool wanted = most != 0 && w->resident <= most;
     cache_shrink(wanted ? most - w->resident : most);
@@ -325,11 +345,6 @@ void whale_set_cache_limit(size_t bytes)
 
 /* ---- the interface ---- */
 
-static void count_used(size_t bytes)
-{
-    atomic_fetch_add_explicit(&used_bytes, bytes, memory_order_relaxed);
-}
-
 static void *map_new(size_t size, size_t alignment)
 {
     struct whale *w = descriptor_take();
@@ -337,7 +352,7 @@ static void *map_new(size_t size, size_t alignment)
         return NULL;
     char *base = os_map_aligned(size, alignment);
     if (base != NULL && publish(w, base, size)) {
-        count_used(size);
+        swing_take(&in_use, (long)size);
         return base;
     }
     if (base != NULL)
@@ -355,7 +370,7 @@ static void *reuse(size_t size, size_t alignment)
     size_t have = region_size(&w->region);
     char *base = w->region.base;
     registry_set_word(base, UNIT_WHALE);
-    count_used(have);
+    swing_take(&in_use, (long)have);
     if (have >= size && have <= size + size / SLACK_SHARE)
         return base;
     void *resized = whale_resize(base, size);
@@ -377,11 +392,10 @@ void whale_free(void *p)
 {
     struct whale *w = whale_of(p);
     cache_decay();
-    count_used(-region_size(&w->region));
+    swing_return(&in_use, (long)region_size(&w->region));
     atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
-    w->resident = region_size(&w->region);
-    atomic_store_explicit(&w->asked, false, memory_order_relaxed);
+    guess_resident(w);
     if (!cache_put(w))
         whale_unmap(w);
 }
@@ -389,6 +403,16 @@ void whale_free(void *p)
 size_t whale_bytes(const void *p)
 {
     return region_size(&whale_of(p)->region);
+}
+
+static void count_resized(struct whale *w, size_t size)
+{
+    size_t had = region_size(&w->region);
+    w->trusted = 0;
+    if (size > had)
+        swing_take(&in_use, (long)(size - had));
+    else
+        swing_return(&in_use, (long)(had - size));
 }
 
 /* Into a place of its own, aligned, under another descriptor, since walkers may be at the old one. The new
@@ -404,7 +428,7 @@ static void *whale_move(struct whale *w, size_t size)
         unpublish(w);
         if (os_move(from, region_size(&w->region), to, size)) {
             publish(moved, to, size);
-            count_used(size - region_size(&w->region));
+            count_resized(w, size);
             rcu_retire(&w->retired, descriptor_reclaim);
             return to;
         }
@@ -424,7 +448,7 @@ void *whale_resize(void *p, size_t bytes)
         return p;
     if (!os_resize_in_place(p, region_size(&w->region), size))
         return whale_move(w, size);
-    count_used(size - region_size(&w->region));
+    count_resized(w, size);
     region_set_size(&w->region, size);
     return p;
 }

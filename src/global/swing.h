@@ -1,0 +1,48 @@
+/*
+ * swing.h: by how much what is in use has fallen and risen again of late.
+ *
+ * Memory that was given back to the system and is wanted again costs its pages anew; memory that is kept and not
+ * wanted is waste. What use has fallen by and risen to again will likely be wanted once more, so that much is worth
+ * keeping. The first fall proves nothing yet, nor does growth, nor what merely stays in use.
+ *
+ * Two windows of SWING_MS are remembered, that which is under way and the one before. They end when somebody asks,
+ * so a swing counts until the second question after it.
+ *
+ * SYNCHRONIZATION: all fields are atomic and relaxed. Threads that meet may lose each other's highs and lows: the
+ * answer is an estimate. `used` is exact.
+ */
+#ifndef HAK_SWING_H
+#define HAK_SWING_H
+
+#include "base.h"
+
+#define SWING_MS 1000u
+
+struct swing {
+    _Atomic(long) used; /* in use now, in the caller's measure */
+    _Atomic(long) high; /* the most of this window */
+    _Atomic(long) peak; /* the most of this window and the one before */
+    _Atomic(long) low;  /* the least since the peak, or of this window */
+    _Atomic(long)
+        rise; /* how far use rose again from `low`, at most up to `peak`: in this window */
+    _Atomic(long) rise_before; /* the same, of the window before */
+    _Atomic(uint64_t) since;   /* milliseconds: when this window began; 0: nobody has asked */
+};
+
+void swing_take(struct swing *s, long amount);
+void swing_return(struct swing *s, long amount);
+/* By how much it has swung. */
+long swing_width(struct swing *s);
+
+HAK_INLINE long swing_used(struct swing *s)
+{
+    return atomic_load_explicit(&s->used, memory_order_relaxed);
+}
+
+/* Of what was counted wrong, in the child of a fork. */
+HAK_INLINE void swing_set_used(struct swing *s, long used)
+{
+    atomic_store_explicit(&s->used, used, memory_order_relaxed);
+}
+
+#endif
