@@ -219,14 +219,14 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
     }
 }
 
-/* False: the slot for its slab holds another's, or h is a sentinel. */
-HAK_INLINE bool send_home(struct heap *h, void *p, uintptr_t word)
+/* False: the slot for its slab holds another's, or is full, or h is a sentinel. */
+static bool send_first(struct heap *h, void *p, uintptr_t word)
 {
-    return outbuf_add(&h->out, p) ||
-           (!heap_is_sentinel(h) && outbuf_start(&h->out, unit_word_class(word), p));
+    return unit_word_has_owner(word) && !heap_is_sentinel(h) &&
+           outbuf_start(&h->out, unit_word_class(word), p);
 }
 
-HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered)
+static HAK_NOINLINE void free_unsent(void *p, struct heap *entered)
 {
     uintptr_t word = registry_word(p);
     if (p == NULL) {
@@ -234,7 +234,7 @@ HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered)
     } else if (heap_keeps(entered, word)) {
         registry_go_near(&entered->near, p);
         free_keep(entered, unit_word_place(word), p);
-    } else if (unit_word_has_owner(word) && send_home(entered, p, word)) {
+    } else if (send_first(entered, p, word)) {
         heap_leave(entered);
     } else if (word == UNIT_FOREIGN) {
         heap_leave(entered);
@@ -245,4 +245,12 @@ HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered)
         free_by_word(h, p, word);
         heap_close(entered, h);
     }
+}
+
+HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered)
+{
+    if (HAK_LIKELY(outbuf_add(&entered->out, p)))
+        heap_leave(entered);
+    else
+        free_unsent(p, entered);
 }

@@ -14,13 +14,15 @@
  *
  * free_elsewhere, in order (free has kept the blocks of its own slabs and of nobody's, unless
  * it met a sentinel, or the unit is not near):
- *   1. NULL: nothing
- *   2. not near, but own or nobody's: kept
- *   3. another heap's: into the out-buffer
- *   4. not hakmem's: to the C library
- *   5. a sentinel: find a heap to work with
- *   6. nobody's: claim the slab, and keep the block
- *   7. a run, a whale
+ *   1. its slab has an open slot in the out-buffer: there
+ *   2. NULL: nothing
+ *   3. not near, but own or nobody's: kept
+ *   4. another heap's: into an empty slot
+ *   5. not hakmem's: to the C library
+ *   6. a sentinel: find a heap to work with
+ *   7. another heap's: what the slot holds is sent off first
+ *   8. nobody's: claim the slab, and keep the block
+ *   9. a run, a whale
  *
  * SYNCHRONIZATION: all by the thread that entered.
  */

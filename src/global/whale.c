@@ -20,11 +20,11 @@
 #define CACHE_AGE_MS    1000u
 #define TAKE_TRIES      4
 #define SPARSE_MOST     16 /* times as many bytes as hold memory may be mapped */
-#define KEPT_SHARE      3  /* of what is in use, a part as large may be in the cache */
-#define SWING_MOST      3  /* times the limit: as much more, where use swings by it */
+#define KEPT_SHARE      2  /* of what is in use, a part as large may be in the cache */
+#define SWING_MOST      5  /* times the limit: as much more, where use swings by it */
 #define SLACK_SHARE     2  /* of a whale, a part as large may be more than was asked for */
-#define TRUSTED_FREES   8  /* so often is what the system said of a whale taken as true still */
-#define TRUST_SHARE     4 /* and as much more of it is thought to have come to hold memory each time */
+#define ASK_EVERY       8u /* frees that do not all fit, until the system is asked again what one holds */
+#define PARTS           64u          /* of a whale: what holds memory is counted in such */
 #define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
 
 struct whale {
@@ -32,17 +32,17 @@ struct whale {
     struct retired retired;
     lf_node spare;
     _Atomic(uint64_t) freed_at; /* atomic, relaxed: milliseconds; written by who has it */
-    size_t resident;            /* by who has it: bytes, as it was freed; at most, until asked */
-    _Atomic(bool) asked;        /* atomic, relaxed: the system, for that; written by who has it */
-    unsigned trusted;           /* by who has it: frees until it is asked again */
+    size_t resident; /* by who has it: bytes that hold memory, by estimate, as it was freed */
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
 static _Atomic(size_t) cached_bytes;               /* atomic, relaxed: of what is in the cache */
 static _Atomic(size_t) cached_resident;            /* the same: what of it holds memory */
 static _Atomic(size_t) cache_limit_bytes = MIB(8); /* atomic, relaxed */
-static struct swing in_use;                        /* bytes, of whales that are not in the cache */
-static lf_stack spare;                             /* descriptors of no whale */
+static _Atomic(unsigned) touched = PARTS; /* atomic, relaxed: parts of a whale that hold memory */
+static _Atomic(unsigned) estimates;       /* atomic, relaxed: a count */
+static struct swing in_use;               /* bytes, of whales that are not in the cache */
+static lf_stack spare;                    /* descriptors of no whale */
 
 static struct whale *whale_of(const void *p)
 {
@@ -77,7 +77,6 @@ static void descriptor_reclaim(struct retired *retired)
 static bool publish(struct whale *w, char *base, size_t size)
 {
     region_init(&w->region, REGION_WHALE, base, size);
-    w->trusted = 0;
     if (!registry_publish(&w->region))
         return false;
     registry_set_word(base, UNIT_WHALE);
@@ -181,49 +180,37 @@ static void put_back(unsigned i, struct whale *w)
         whale_unmap(w);
 }
 
-/* How much memory it holds: a microsecond a MiB, so it is asked only where not all fits. */
-static void ask_resident(struct whale *w)
+/* In parts, rounded up. A microsecond a MiB. */
+static unsigned ask_touched(struct whale *w)
 {
     size_t size = region_size(&w->region);
-    if (size / SPARSE_MOST <= cache_most())
-        w->resident = os_resident(w->region.base, size);
-    w->trusted = TRUSTED_FREES;
-    atomic_store_explicit(&w->asked, true, memory_order_relaxed);
+    return (unsigned)((os_resident(w->region.base, size) + size / PARTS - 1) / (size / PARTS));
 }
 
-/* As it is freed: all of it, or somewhat more than the system said lately. Programs touch as much of one block as
- * of the next. */
-static void guess_resident(struct whale *w)
+/* More counts at once, less by halves. */
+static void note_touched(struct whale *w)
+{
+    unsigned parts = atomic_load_explicit(&touched, memory_order_relaxed);
+    unsigned asked = ask_touched(w), between = (parts + asked + 1) / 2;
+    atomic_store_explicit(&touched, asked > between ? asked : between, memory_order_relaxed);
+}
+
+/* How much memory it holds. Programs touch as much of one block as of the next: where not all would fit if all were
+ * full, one in ASK_EVERY tells it of the others, and half as much again is allowed for. */
+static size_t estimate(struct whale *w, size_t most)
 {
     size_t size = region_size(&w->region);
-    bool trusted = w->trusted > 0;
-    w->resident = trusted ? min_size(w->resident + w->resident / TRUST_SHARE, size) : size;
-    w->trusted -= trusted;
-    atomic_store_explicit(&w->asked, trusted, memory_order_relaxed);
-}
-
-static bool is_asked(struct whale *w)
-{
-    return atomic_load_explicit(&w->asked, memory_order_relaxed);
-}
-
-/* Of those in the cache, as long as too much seems to be kept. */
-static void ask_cached(size_t most)
-{
-    for (unsigned i = 0; i < CACHE_SLOTS && is_beyond(most); i++) {
-        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
-        if (w == NULL || is_asked(w) || !slot_take(i, w))
-            continue;
-        ask_resident(w);
-        put_back(i, w);
-    }
+    bool fits = whale_cached_bytes() + size <= most;
+    if (!fits && atomic_fetch_add_explicit(&estimates, 1, memory_order_relaxed) % ASK_EVERY == 0)
+        note_touched(w);
+    unsigned parts = atomic_load_explicit(&touched, memory_order_relaxed);
+    return min_size(size / PARTS * (parts + parts / 2), size);
 }
 
 /* Those that were freed first go first. Others may fill it meanwhile: as many tries as there are slots. */
 static void cache_shrink(size_t most)
 {
     uint64_t since;
-    ask_cached(most);
     for (unsigned tries = CACHE_SLOTS; tries > 0 && is_beyond(most); tries--) {
         unsigned i = oldest_slot(&since);
         if (i == CACHE_SLOTS)
@@ -235,9 +222,7 @@ static void cache_shrink(size_t most)
 static bool cache_put(struct whale *w)
 {
     size_t most = cache_most();
-    if (atomic_load_explicit(&cached_resident, memory_order_relaxed) + w->resident > most &&
-        !is_asked(w))
-        ask_resident(w);
+    w->resident = estimate(w, most);
     bool wanted = most != 0 && w->resident <= most;
     cache_shrink(wanted ? most - w->resident : most);
     return wanted && fill_any(w);
@@ -395,7 +380,6 @@ void whale_free(void *p)
     swing_return(&in_use, (long)region_size(&w->region));
     atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
-    guess_resident(w);
     if (!cache_put(w))
         whale_unmap(w);
 }
@@ -408,7 +392,6 @@ size_t whale_bytes(const void *p)
 static void count_resized(struct whale *w, size_t size)
 {
     size_t had = region_size(&w->region);
-    w->trusted = 0;
     if (size > had)
         swing_take(&in_use, (long)(size - had));
     else
@@ -481,7 +464,6 @@ static void take_back_if_free(struct whale *w)
     if (registry_word(w->region.base) != UNIT_FREE || is_cached(w))
         return;
     atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
-    w->resident = region_size(&w->region);
     if (!cache_put(w))
         whale_unmap(w);
 }

@@ -18,8 +18,7 @@ static void slot_flush(struct out_slot *slot, struct owned *o)
     uintptr_t unit = (uintptr_t)slot->first & ~(UNIT_SIZE - 1);
     struct block *last = (struct block *)(unit + slot->last * SIZE_GRANULE);
     struct chain chain = {slot->first, last, outbuf_most[slab_class(s)] - slot->room};
-    slot->unit =
-        0; /* no block's: closed to outbuf_add, should a fork catch it before the next two */
+    slot->unit = OUT_NO_UNIT; /* closed to outbuf_add, should a fork catch it before the next two */
     atomic_signal_fence(memory_order_seq_cst);
     slot->first = NULL;
     slot->room = 0; /* closed: the next block opens it again */
@@ -32,7 +31,7 @@ static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, str
 {
     struct out_slot *slot = &out->slot[index];
     b->next = NULL;
-    slot->unit = 0; /* no block's: closed to outbuf_add */
+    slot->unit = OUT_NO_UNIT; /* closed to outbuf_add */
     atomic_signal_fence(memory_order_seq_cst);
     slot->last = (uint16_t)(((uintptr_t)b & (UNIT_SIZE - 1)) / SIZE_GRANULE);
     slot->room = (uint16_t)(outbuf_most[class_no] - 1);

@@ -20,7 +20,7 @@
 
 struct out_slot {
     struct block *first; /* NULL: the slot holds nothing */
-    uint32_t unit;       /* address >> UNIT_SHIFT; 0 if never used, which is no block's */
+    uint32_t unit;       /* address >> UNIT_SHIFT; 0, NULL's, only as long as `room` is 0 */
     uint16_t last;       /* in granules from the unit's start: the last block of the chain */
     uint16_t room;       /* blocks that fit in still */
 };
@@ -38,13 +38,15 @@ struct outbuf {
 /* How many blocks of a class one slot holds. */
 extern const uint16_t outbuf_most[SIZE_CLASS_COUNT];
 
+#define OUT_NO_UNIT UINT32_MAX /* of a closed slot: beyond all addresses that the system gives */
+
 /* Neighbouring units have slots of their own, and so have the first units of neighbouring segments. */
 HAK_INLINE unsigned outbuf_index(uintptr_t unit)
 {
-    return (unsigned)((unit ^ unit / UNITS_PER_SEGMENT * 67) % OUT_SLOTS);
+    return (unsigned)((unit ^ unit / UNITS_PER_SEGMENT) % OUT_SLOTS);
 }
 
-/* True if the slot was open for p's slab and took it. p is not NULL. */
+/* True if the slot was open for p's slab and took it. None is open for NULL, nor for what is not hakmem's. */
 HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
 {
     if (HAK_UNLIKELY(out->slot == NULL))
