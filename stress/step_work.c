@@ -28,7 +28,7 @@
 #define RUN        (1000u << 10)
 #define SHORT_RUN  (50u << 10)
 #define WHALE      (1500u << 10)
-#define GREAT      (600u << 20) /* more than the cache of whales maps; never touched */
+#define GREAT      (1000u << 20) /* more than the cache of whales maps; never touched */
 
 static struct step_shared *shared;
 static void *given[GIVEN_MOST]; /* by the stepped thread, while the other one is not asked */
