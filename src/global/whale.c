@@ -223,7 +223,7 @@ static bool cache_put(struct whale *w)
 {
     size_t most = cache_most();
     w->resident = estimate(w, most);
-    bool wanted = most != 0 && w->resident <= most;
+    bool wanted = most != 0 && w->resident <= most && region_size(&w->region) / SPARSE_MOST <= most;
     cache_shrink(wanted ? most - w->resident : most);
     return wanted && fill_any(w);
 }
