@@ -16,7 +16,7 @@
  *
  * SYNCHRONIZATION. A heap is touched by the thread that holds it, and by nobody else, but for the
  * fields marked atomic. Heaps are type-stable. They change hands through two stacks (release by push,
- * acquire by pop): `parked` heaps come with their blocks and slabs, `spare` ones are empty.
+ * acquire by pop): `parked` heaps come with the blocks in their bins, `spare` ones are empty.
  */
 #ifndef HAK_HEAP_H
 #define HAK_HEAP_H

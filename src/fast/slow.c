@@ -219,7 +219,7 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
     }
 }
 
-/* False: the slot for its slab holds another's, or is full, or h is a sentinel. */
+/* False: not another's, or what the slot holds must be sent off first (there may be no slots yet). */
 static bool send_first(struct heap *h, void *p, uintptr_t word)
 {
     return unit_word_has_owner(word) && !heap_is_sentinel(h) &&

@@ -510,12 +510,13 @@ static void purge_excess(long returned)
 {
     long at_a_time = returned * PURGED_MORE > PURGED_MOST ? returned * PURGED_MORE : PURGED_MOST;
     long refused = atomic_load_explicit(&refused_units, memory_order_relaxed);
-    long dirty = segment_dirty_units() - refused;
+    long dirty =
+        segment_dirty_units() - refused; /* may be too few, until the next purge counts them anew */
     if (dirty <= atomic_load_explicit(&purge_limit_units, memory_order_relaxed))
         return;
     long most = dirty_most(), keep = most - most / 4;
     if (dirty > most)
-        segment_purge(dirty - keep < at_a_time ? keep : dirty - at_a_time);
+        segment_purge(refused + (dirty - keep < at_a_time ? keep : dirty - at_a_time));
 }
 
 void segment_return(struct segment *s, unsigned first, unsigned count)
@@ -607,6 +608,7 @@ void segment_take_back(void)
     atomic_store_explicit(&dirty_units, counts.dirty, memory_order_relaxed);
     swing_set_used(&in_use, counts.used);
     atomic_store_explicit(&empty_segments, counts.empty, memory_order_relaxed);
+    atomic_store_explicit(&refused_units, 0, memory_order_relaxed); /* locks are not inherited */
 }
 
 static void visit_slabs(struct segment *s, void *context)

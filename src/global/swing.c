@@ -35,10 +35,9 @@ void swing_take(struct swing *s, long amount)
     long peak = get(&s->peak);
     raise(&s->rise, lesser(used, peak) - get(&s->low));
     raise(&s->high, used);
-    if (used > peak) {
-        set(&s->peak, used);
-        set(&s->low, used);
-    }
+    if (used > peak)
+        raise(&s->low, used); /* first: a low from before this peak would look like a swing */
+    raise(&s->peak, used);
 }
 
 void swing_return(struct swing *s, long amount)
@@ -48,10 +47,9 @@ void swing_return(struct swing *s, long amount)
         set(&s->low, used);
 }
 
-static void next_window(struct swing *s, uint64_t now)
+static void next_window(struct swing *s)
 {
     long used = swing_used(s);
-    atomic_store_explicit(&s->since, now, memory_order_relaxed);
     set(&s->rise_before, get(&s->rise));
     set(&s->rise, 0);
     set(&s->peak, get(&s->high));
@@ -59,13 +57,19 @@ static void next_window(struct swing *s, uint64_t now)
     set(&s->low, used);
 }
 
+/* One thread only ends it. */
+static bool ends_window(struct swing *s, uint64_t since, uint64_t now)
+{
+    return atomic_compare_exchange_strong_explicit(&s->since, &since, now, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
 long swing_width(struct swing *s)
 {
-    uint64_t now = os_milliseconds(), since = atomic_load_explicit(&s->since, memory_order_relaxed);
-    if (since == 0)
-        atomic_store_explicit(&s->since, now, memory_order_relaxed);
-    else if (now - since > SWING_MS)
-        next_window(s, now);
+    uint64_t since = atomic_load_explicit(&s->since, memory_order_relaxed);
+    uint64_t now = os_milliseconds(); /* after `since`: never less */
+    if ((since == 0 || now - since > SWING_MS) && ends_window(s, since, now) && since != 0)
+        next_window(s);
     long rise = get(&s->rise), before = get(&s->rise_before);
     return rise > before ? rise : before;
 }

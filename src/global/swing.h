@@ -5,11 +5,12 @@
  * wanted is waste. What use has fallen by and risen to again will likely be wanted once more, so that much is worth
  * keeping. The first fall proves nothing yet, nor does growth, nor what merely stays in use.
  *
- * Two windows of SWING_MS are remembered, that which is under way and the one before. They end when somebody asks,
- * so a swing counts until the second question after it.
+ * Two windows of SWING_MS at least are remembered, that which is under way and the one before. They end when somebody
+ * asks; the first lasts until somebody does for the first time, and SWING_MS more.
  *
- * SYNCHRONIZATION: all fields are atomic and relaxed. Threads that meet may lose each other's highs and lows: the
- * answer is an estimate. `used` is exact.
+ * SYNCHRONIZATION: all fields are atomic and relaxed, and a window is ended by who changes `since`. Threads that meet
+ * may lose each other's highs and lows, and one that is stopped between its count and its low may set that too low: the
+ * answer is an estimate, so the caller bounds what it keeps. `used` is exact.
  */
 #ifndef HAK_SWING_H
 #define HAK_SWING_H

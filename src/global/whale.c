@@ -187,21 +187,26 @@ static unsigned ask_touched(struct whale *w)
     return (unsigned)((os_resident(w->region.base, size) + size / PARTS - 1) / (size / PARTS));
 }
 
-/* More counts at once, less by halves. */
+/* More counts at once, less by halves. If it is far more, what is cached was taken for too little. */
 static void note_touched(struct whale *w)
 {
     unsigned parts = atomic_load_explicit(&touched, memory_order_relaxed);
     unsigned asked = ask_touched(w), between = (parts + asked + 1) / 2;
     atomic_store_explicit(&touched, asked > between ? asked : between, memory_order_relaxed);
+    if (asked > 2 * parts)
+        whale_drop_cache();
 }
 
-/* How much memory it holds. Programs touch as much of one block as of the next: where not all would fit if all were
- * full, one in ASK_EVERY tells it of the others, and half as much again is allowed for. */
-static size_t estimate(struct whale *w, size_t most)
+/* How many bytes hold memory. Programs touch as much of one block as of the next: where not all would fit if all were
+ * full, one in ASK_EVERY tells it of the others, and half as much again is allowed for. One that is larger than all that
+ * may be kept is asked itself. */
+static size_t resident_bytes(struct whale *w, size_t most)
 {
     size_t size = region_size(&w->region);
-    bool fits = whale_cached_bytes() + size <= most;
-    if (!fits && atomic_fetch_add_explicit(&estimates, 1, memory_order_relaxed) % ASK_EVERY == 0)
+    if (size > most)
+        return size / SPARSE_MOST > most ? size : os_resident(w->region.base, size);
+    if (whale_cached_bytes() + size > most &&
+        atomic_fetch_add_explicit(&estimates, 1, memory_order_relaxed) % ASK_EVERY == 0)
         note_touched(w);
     unsigned parts = atomic_load_explicit(&touched, memory_order_relaxed);
     return min_size(size / PARTS * (parts + parts / 2), size);
@@ -222,8 +227,8 @@ static void cache_shrink(size_t most)
 static bool cache_put(struct whale *w)
 {
     size_t most = cache_most();
-    w->resident = estimate(w, most);
-    bool wanted = most != 0 && w->resident <= most && region_size(&w->region) / SPARSE_MOST <= most;
+    w->resident = resident_bytes(w, most);
+    bool wanted = w->resident <= most;
     cache_shrink(wanted ? most - w->resident : most);
     return wanted && fill_any(w);
 }

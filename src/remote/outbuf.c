@@ -21,7 +21,8 @@ static void slot_flush(struct out_slot *slot, struct owned *o)
     slot->unit = OUT_NO_UNIT; /* closed to outbuf_add, should a fork catch it before the next two */
     atomic_signal_fence(memory_order_seq_cst);
     slot->first = NULL;
-    slot->room = 0; /* closed: the next block opens it again */
+    atomic_signal_fence(memory_order_seq_cst);
+    slot->room = 0; /* not before: it says how many the chain has */
     owned_push_remote(o, s, chain);
 }
 
