@@ -11,17 +11,16 @@ static long get(_Atomic(long) *value)
     return atomic_load_explicit(value, memory_order_relaxed);
 }
 
-/* Writes to the shared line only where it says something new. */
 static void set(_Atomic(long) *value, long to)
 {
-    if (get(value) != to)
-        atomic_store_explicit(value, to, memory_order_relaxed);
+    atomic_store_explicit(value, to, memory_order_relaxed);
 }
 
+/* Writes to the shared line only where it says something new. */
 static void raise(_Atomic(long) *value, long to)
 {
     if (to > get(value))
-        atomic_store_explicit(value, to, memory_order_relaxed);
+        set(value, to);
 }
 
 static long lesser(long a, long b)
