@@ -2,6 +2,9 @@
  * test_loading.c: dlopen and dlclose, plain or with RTLD_DEEPBIND, while threads allocate.
  *
  *     test_loading DEEPBIND_LIBRARY
+ *
+ * The library has a neighbour in its folder, deepbind_neighbour.so. With HAKMEM_DEEPBIND=1 in the environment the flag
+ * means what it does without hakmem.
  */
 #include "testing.h"
 
@@ -77,6 +80,43 @@ static void test_foreign_blocks(void **state)
     dlclose(loaded);
 }
 
+/* It frees what it did not allocate. */
+static void test_bound_to_hakmem(void **state)
+{
+    (void)state;
+    void *loaded = dlopen(library, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+    assert_non_null(loaded);
+    void *(*make)(size_t) = NULL;
+    void (*give_back)(void *) = NULL;
+    *(void **)&make = dlsym(loaded, "deepbind_malloc");
+    *(void **)&give_back = dlsym(loaded, "deepbind_free");
+    for (size_t size = 1; size < (8 << 20); size += size / 2 + 1) {
+        void *p = malloc(size);
+        memset(p, 1, size);
+        give_back(p);
+    }
+    size_t before = mallinfo2().uordblks;
+    void *p = make(200000);
+    assert_true(mallinfo2().uordblks >= before + 200000);
+    free(p);
+    dlclose(loaded);
+}
+
+/* The neighbour is found by the RUNPATH of who calls, which neither the program nor hakmem has. */
+static void test_caller_is_kept(void **state)
+{
+    (void)state;
+    assert_null(dlopen("deepbind_neighbour.so", RTLD_NOW));
+    void *loaded = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    assert_non_null(loaded);
+    void *(*load)(const char *) = NULL;
+    *(void **)&load = dlsym(loaded, "deepbind_dlopen");
+    void *neighbour = load("deepbind_neighbour.so");
+    assert_non_null(neighbour);
+    dlclose(neighbour);
+    dlclose(loaded);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2)
@@ -84,7 +124,13 @@ int main(int argc, char **argv)
     library = argv[1];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dlopen_in_loops),
-        cmocka_unit_test(test_foreign_blocks),
+        cmocka_unit_test(test_bound_to_hakmem),
+        cmocka_unit_test(test_caller_is_kept),
     };
-    return RUN_TESTS(tests);
+    const struct CMUnitTest with_the_flag[] = {
+        cmocka_unit_test(test_dlopen_in_loops),
+        cmocka_unit_test(test_foreign_blocks),
+        cmocka_unit_test(test_caller_is_kept),
+    };
+    return getenv("HAKMEM_DEEPBIND") == NULL ? RUN_TESTS(tests) : RUN_TESTS(with_the_flag);
 }

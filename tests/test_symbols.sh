@@ -9,6 +9,7 @@ failed=0
 
 interface='malloc calloc realloc free reallocarray posix_memalign aligned_alloc memalign valloc pvalloc cfree
 malloc_usable_size free_sized free_aligned_sized malloc_trim mallinfo mallinfo2 malloc_info malloc_stats mallopt'
+loader='dlopen'
 operators='_Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t
 _ZnwmSt11align_val_t _ZnamSt11align_val_t
 _ZnwmSt11align_val_tRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t
@@ -17,7 +18,7 @@ _ZdlPvSt11align_val_t _ZdaPvSt11align_val_t _ZdlPvmSt11align_val_t _ZdaPvmSt11al
 _ZdlPvSt11align_val_tRKSt9nothrow_t _ZdaPvSt11align_val_tRKSt9nothrow_t'
 prefixed=$(for name in $interface; do [ "$name" = cfree ] || echo "hak_$name"; done)
 
-expected=$(printf '%s\n' $interface $operators $prefixed | sort)
+expected=$(printf '%s\n' $interface $loader $operators $prefixed | sort)
 exported=$(nm -D --defined-only "$library" | awk '{print $3}' | sort)
 if ! diff <(echo "$expected") <(echo "$exported") >&2; then
     echo "exports: < is missing, > is too much" >&2
@@ -43,8 +44,7 @@ memcpy                    realloc
 pthread_key_create        thread.c: once a process, by a constructor; takes no lock
 pthread_setspecific       thread.c: once a thread; takes no lock
 __register_atfork         fork.c: by a constructor
-dlsym                     cxx.c, foreign.c: after operator new has failed; a foreign block
-dlopen                    cxx.c: after operator new has failed
+dlsym                     cxx.c, foreign.c, dlopen.c: after operator new has failed; a foreign block; dlopen
 __libc_free               foreign.c: blocks of the C library
 __libc_realloc            foreign.c: blocks of the C library
 _ZSt15get_new_handlerv    cxx.c: weak, after operator new has failed

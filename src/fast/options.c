@@ -5,9 +5,11 @@
  *     HAKMEM_WHALE_CACHE_KIB  8192    memory in freed blocks over 1 MiB that stays, half of what such blocks
  *                                     have in use, and as much more as that swings by
  *     HAKMEM_STATS            0       1: malloc_stats() when the process ends
+ *     HAKMEM_DEEPBIND         0       1: dlopen's RTLD_DEEPBIND stays (dlopen.c)
  *
  * SYNCHRONIZATION: none; single-threaded as constructors and destructors are.
  */
+#include "options.h"
 #include "../global/os.h"
 #include "../global/segment.h"
 #include "../global/whale.h"
@@ -18,8 +20,7 @@
 
 static bool print_stats;
 
-/* A whole number of 0 to `most`; `otherwise`, with a word on stderr, for anything else. */
-static long read_number(const char *name, long otherwise, long most)
+long option_number(const char *name, long otherwise, long most)
 {
     const char *text = getenv(name);
     char *end;
@@ -35,10 +36,10 @@ static long read_number(const char *name, long otherwise, long most)
 __attribute__((constructor)) static void read_options(void)
 {
     const long most = LONG_MAX >> 20;
-    long purge = read_number("HAKMEM_PURGE_KIB", 8192, most);
+    long purge = option_number("HAKMEM_PURGE_KIB", 8192, most);
     segment_set_purge_limit(purge / (long)(UNIT_SIZE / 1024));
-    whale_set_cache_limit(KIB(read_number("HAKMEM_WHALE_CACHE_KIB", 8192, most)));
-    print_stats = read_number("HAKMEM_STATS", 0, 1) == 1;
+    whale_set_cache_limit(KIB(option_number("HAKMEM_WHALE_CACHE_KIB", 8192, most)));
+    print_stats = option_number("HAKMEM_STATS", 0, 1) == 1;
 }
 
 __attribute__((destructor)) static void last_words(void)

@@ -1,0 +1,12 @@
+/*
+ * options.h: numbers from the environment, for constructors.
+ *
+ * SYNCHRONIZATION: none; single-threaded as constructors are.
+ */
+#ifndef HAK_OPTIONS_H
+#define HAK_OPTIONS_H
+
+/* A whole number of 0 to `most`; `otherwise`, with a word on stderr, for anything else. */
+long option_number(const char *name, long otherwise, long most);
+
+#endif
