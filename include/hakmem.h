@@ -50,8 +50,8 @@ HAK_API void hak_free_aligned_sized(void *block, size_t alignment, size_t size);
 HAK_API void *hak_aligned_alloc(size_t alignment, size_t size);
 /* The same, but an alignment that is no power of two is rounded up to one. */
 HAK_API void *hak_memalign(size_t alignment, size_t size);
-/* As aligned_alloc, of `alignment` a power of two and a multiple of sizeof(void *). Returns 0, EINVAL or ENOMEM;
- * on failure *block and errno are left alone. */
+/* As aligned_alloc, of `alignment` a power of two and a multiple of sizeof(void *). Returns 0, EINVAL, or ENOMEM,
+ * which errno says as well; on failure *block is left alone. */
 HAK_API int hak_posix_memalign(void **block, size_t alignment, size_t size);
 /* A block aligned to a page; pvalloc rounds its size up to pages too. */
 HAK_API void *hak_valloc(size_t size);
@@ -67,7 +67,7 @@ HAK_API int hak_malloc_trim(size_t pad);
 /* Statistics of the whole process. They look at other threads' heaps while these run: each figure was
  * true at some moment, and they need not add up. Not AS-safe, and may wait for the loader or stdio.
  *   arena     bytes of the segments           hblks, hblkhd  whales: number, bytes
- *   uordblks  bytes of blocks in use or in a thread's bins    fordblks  bytes free in segments
+ *   uordblks  bytes of blocks in use, or in bins of other threads    fordblks  bytes free in segments
  *   keepcost  bytes that malloc_trim(0) could give back at once
  * mallinfo's are ints, and stop at INT_MAX. */
 HAK_API struct mallinfo hak_mallinfo(void);

@@ -309,25 +309,45 @@ static void *hold_much(void *ready)
     return NULL;
 }
 
+/* More than there can be heaps that nobody holds: those are taken first. */
+#define ADOPTERS 64
+static pthread_barrier_t all_have_heaps;
+
+static void *take_heap(void *unused)
+{
+    free(malloc(1));
+    pthread_barrier_wait(&all_have_heaps);
+    return unused;
+}
+
+/* What the vanished thread had freed is in use no more. */
+static int child_of_vanished(size_t before)
+{
+    static pthread_t adopter[ADOPTERS];
+    pthread_barrier_init(&all_have_heaps, NULL, ADOPTERS);
+    for (int i = 0; i < ADOPTERS; i++)
+        if (pthread_create(&adopter[i], NULL, take_heap, NULL) != 0)
+            return 5;
+    for (int i = 0; i < ADOPTERS; i++)
+        pthread_join(adopter[i], NULL); /* one takes the heap over, and gives it up */
+    malloc_trim(0);
+    return mallinfo2().uordblks < before + 50000 ? 0 : 8;
+}
+
 static void test_memory_of_vanished_threads(void **state)
 {
     (void)state;
     static _Atomic(bool) ready;
     pthread_t thread;
     atomic_store(&over, false);
+    malloc_trim(0);
+    size_t before = mallinfo2().uordblks;
     assert_int_equal(pthread_create(&thread, NULL, hold_much, &ready), 0);
     while (!atomic_load(&ready))
         usleep(1000);
     pid_t pid = fork();
-    if (pid == 0) {
-        pthread_t adopter;
-        size_t used = mallinfo2().uordblks;
-        if (pthread_create(&adopter, NULL, in_child_thread, NULL) != 0)
-            _exit(5);
-        pthread_join(adopter, NULL); /* takes the heap over, and gives it up */
-        malloc_trim(0);
-        _exit(mallinfo2().uordblks < used ? 0 : 8);
-    }
+    if (pid == 0)
+        _exit(child_of_vanished(before));
     expect_success(pid);
     atomic_store(&over, true);
     pthread_join(thread, NULL);

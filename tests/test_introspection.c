@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,40 @@ static void test_mallinfo_follows(void **state)
     assert_true(after.uordblks < before.uordblks + 200000);
     assert_int_equal(after.hblks, before.hblks);
     assert_int_equal(after.keepcost, 0);
+}
+
+enum { SOME = 300 };
+
+static void *allocate_and_free(void *size)
+{
+    void *p[SOME];
+    for (int i = 0; i < SOME; i++)
+        p[i] = malloc((size_t)size);
+    for (int i = 0; i < SOME; i++)
+        free(p[i]);
+    return NULL;
+}
+
+static void run_thread(size_t size)
+{
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, allocate_and_free, (void *)size), 0);
+    pthread_join(thread, NULL);
+}
+
+/* Neither in the caller's bins nor in those of threads that have ended. */
+static void test_free_blocks_are_not_in_use(void **state)
+{
+    (void)state;
+    run_thread(100); /* the loader has what it keeps a thread now */
+    size_t before = mallinfo2().uordblks;
+    allocate_and_free((void *)200);
+    assert_true(mallinfo2().uordblks <= before + 1000);
+    run_thread(100);
+    assert_true(mallinfo2().uordblks <= before + 1000);
+    void *p = malloc(20000);
+    assert_true(mallinfo2().uordblks >= before + 20000);
+    free(p);
 }
 
 static void test_trim_gives_back(void **state)
@@ -85,9 +120,8 @@ static void test_mallopt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mallinfo_follows),
-        cmocka_unit_test(test_trim_gives_back),
-        cmocka_unit_test(test_malloc_info),
+        cmocka_unit_test(test_mallinfo_follows), cmocka_unit_test(test_free_blocks_are_not_in_use),
+        cmocka_unit_test(test_trim_gives_back),  cmocka_unit_test(test_malloc_info),
         cmocka_unit_test(test_mallopt),
     };
     return RUN_TESTS(tests);

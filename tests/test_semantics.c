@@ -275,10 +275,19 @@ static void test_bad_alignments(void **state)
     assert_ptr_equal(p, state);
     errno = 5;
     assert_int_equal(posix_memalign(&p, (size_t)1 << 62, 10), ENOMEM);
+    assert_int_equal(errno, ENOMEM);
+    errno = 5;
     assert_int_equal(posix_memalign(&p, 64, opaque(SIZE_MAX - 100)), ENOMEM);
+    assert_int_equal(errno, ENOMEM);
     assert_ptr_equal(p, state);
-    assert_int_equal(errno, 5);
+    for (size_t alignment = 1; alignment != 0; alignment *= 2) {
+        errno = 5;
+        assert_null(memalign(alignment, opaque(SIZE_MAX - 100)));
+        assert_int_equal(errno, ENOMEM);
+    }
+    errno = 5;
     assert_int_equal(posix_memalign(&p, 8, 10), 0);
+    assert_int_equal(errno, 5);
     free(p);
 }
 

@@ -226,6 +226,14 @@ static size_t bytes_held(const struct heap *h)
     return bytes;
 }
 
+size_t heap_cached_bytes(void)
+{
+    struct heap *entered = heap_enter();
+    size_t own = heap_is_sentinel(entered) ? 0 : bytes_held(entered);
+    heap_leave(entered);
+    return own + atomic_load_explicit(&parked_bytes, memory_order_relaxed);
+}
+
 static void park(struct heap *h)
 {
     h->held_bytes = bytes_held(h);

@@ -144,6 +144,9 @@ void heap_dissolve(struct heap *h);
 /* Dissolves the parked heaps; false if there were none. */
 bool heap_dissolve_parked(void);
 
+/* Free blocks in the calling thread's bins and in parked heaps. */
+size_t heap_cached_bytes(void);
+
 /* Whether its thread was interrupted in a slow path for good: then it is not to be touched again. */
 bool heap_is_broken(struct heap *h);
 /* At thread exit: parks or dissolves the heap. */

@@ -181,7 +181,7 @@ void *hak_aligned_alloc(size_t alignment, size_t size)
 /* As glibc does, it takes the next power of two for what is none. */
 void *hak_memalign(size_t alignment, size_t size)
 {
-    if (alignment > SIZE_MAX_ASK) {
+    if (alignment > SIZE_MAX / 2 + 1) {
         errno = EINVAL;
         return NULL;
     }
@@ -195,11 +195,9 @@ int hak_posix_memalign(void **block, size_t alignment, size_t size)
 {
     if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
         return EINVAL;
-    int saved = errno;
     void *p = aligned(alignment, size);
-    errno = saved;
     if (p == NULL)
-        return ENOMEM;
+        return ENOMEM; /* errno says so, too, as glibc's does */
     *block = p;
     return 0;
 }

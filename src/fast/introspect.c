@@ -28,11 +28,18 @@ int hak_malloc_trim(size_t pad)
 
 /* ---- statistics ---- */
 
+/* What the program has. The census takes blocks in bins for used: those that can be told are taken off. */
+static size_t used_bytes(const struct census *c)
+{
+    size_t used = census_used_bytes(c);
+    return used - min_size(heap_cached_bytes(), used);
+}
+
 struct mallinfo2 hak_mallinfo2(void)
 {
     struct census c;
     census_take(&c);
-    size_t used = census_used_bytes(&c);
+    size_t used = used_bytes(&c);
     size_t in_whales = c.whale_bytes - min_size(c.cached_bytes, c.whale_bytes);
     size_t arena = c.segments * SEGMENT_SIZE;
     return (struct mallinfo2){
@@ -83,7 +90,7 @@ int hak_malloc_info(int options, FILE *stream)
             c.segments, c.segments * SEGMENT_SIZE, c.free_units * UNIT_SIZE,
             c.dirty_units * UNIT_SIZE);
     fprintf(stream, "<metadata size=\"%zu\"/>\n<used size=\"%zu\"/>\n</malloc>\n", c.meta_bytes,
-            census_used_bytes(&c));
+            used_bytes(&c));
     return ferror(stream) != 0 ? -1 : 0;
 }
 
@@ -107,7 +114,7 @@ void hak_malloc_stats(void)
     os_say("segments: %zu, %zu KiB, of which free %zu KiB (%zu KiB hold memory)", c.segments,
            c.segments * SEGMENT_SIZE / 1024, c.free_units * UNIT_SIZE / 1024,
            c.dirty_units * UNIT_SIZE / 1024);
-    os_say("metadata: %zu KiB; in use: %zu KiB", c.meta_bytes / 1024, census_used_bytes(&c) / 1024);
+    os_say("metadata: %zu KiB; in use: %zu KiB", c.meta_bytes / 1024, used_bytes(&c) / 1024);
 }
 
 /* ---- tuning ---- */
