@@ -2,7 +2,7 @@
  * hakmem.h: the public interface of hakmem, a malloc whose threads never wait for each other.
  *
  * Each function is the one of the C library without its prefix, and libhakmem.so and libhakmem.a define
- * those names as well. libhakmem-prefixed.a defines the prefixed ones only, for a program that wants
+ * those names as well, and dlopen (README.md says why). libhakmem-prefixed.a defines the prefixed ones only, for a program that wants
  * hakmem beside its C library's allocator.
  *
  * Unless a function says otherwise:
@@ -67,12 +67,13 @@ HAK_API int hak_malloc_trim(size_t pad);
 /* Statistics of the whole process. They look at other threads' heaps while these run: each figure was
  * true at some moment, and they need not add up. Not AS-safe, and may wait for the loader or stdio.
  *   arena     bytes of the segments           hblks, hblkhd  whales: number, bytes
- *   uordblks  bytes of blocks in use, or in bins of other threads    fordblks  bytes free in segments
+ *   uordblks  bytes of blocks in use, in bins of other threads that live, or on their way to other heaps
+ *   fordblks  bytes free in segments
  *   keepcost  bytes that malloc_trim(0) could give back at once
  * mallinfo's are ints, and stop at INT_MAX. */
 HAK_API struct mallinfo hak_mallinfo(void);
 HAK_API struct mallinfo2 hak_mallinfo2(void);
-/* Writes the same, and a line a size class, as XML. `options` must be 0, else EINVAL and -1. */
+/* Writes the same, and a line a size class, in which what is in bins counts as used, as XML. `options` must be 0, else EINVAL and -1. */
 HAK_API int hak_malloc_info(int options, FILE *stream);
 /* Writes the same to stderr, as text. */
 HAK_API void hak_malloc_stats(void);

@@ -117,6 +117,17 @@ static void test_caller_is_kept(void **state)
     dlclose(loaded);
 }
 
+/* The option counts before constructors have run, too. By the sizes of blocks: glibc's are 16 bytes and 8. */
+static void test_option_counts_early(void **state)
+{
+    (void)state;
+    extern void *deepbind_early_block;
+    bool is_foreign = getenv("HAKMEM_DEEPBIND") != NULL;
+    assert_non_null(deepbind_early_block);
+    assert_int_equal(malloc_usable_size(deepbind_early_block), is_foreign ? 104 : 112);
+    free(deepbind_early_block);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2)
@@ -126,11 +137,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_dlopen_in_loops),
         cmocka_unit_test(test_bound_to_hakmem),
         cmocka_unit_test(test_caller_is_kept),
+        cmocka_unit_test(test_option_counts_early),
     };
     const struct CMUnitTest with_the_flag[] = {
         cmocka_unit_test(test_dlopen_in_loops),
         cmocka_unit_test(test_foreign_blocks),
         cmocka_unit_test(test_caller_is_kept),
+        cmocka_unit_test(test_option_counts_early),
     };
     return getenv("HAKMEM_DEEPBIND") == NULL ? RUN_TESTS(tests) : RUN_TESTS(with_the_flag);
 }

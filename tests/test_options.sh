@@ -21,7 +21,7 @@ for bad in x -1 1.5 '' 99999999999999999999 12k; do
     [[ $said == "hakmem: HAKMEM_PURGE_KIB=$bad is not a whole number"*"using 8192" ]] ||
         fail "'$bad': not clear: $said"
 done
-[[ $(run HAKMEM_DEEPBIND=yes) == *"using 0" ]] || fail 'HAKMEM_DEEPBIND=yes was taken'
+[[ $(run HAKMEM_DEEPBIND=yes) == "hakmem: HAKMEM_DEEPBIND=yes "*"using 0" ]] || fail 'HAKMEM_DEEPBIND=yes was taken'
 [[ $(run HAKMEM_STATS=2) == *"using 0" ]] || fail 'HAKMEM_STATS=2 was taken'
 # not /bin/true, which closes its stderr before it ends
 [[ $(env HAKMEM_STATS=1 LD_PRELOAD="$library" /bin/bash -c : 2>&1) == *"hakmem: segments: "* ]] ||

@@ -285,6 +285,13 @@ static void test_bad_alignments(void **state)
         assert_null(memalign(alignment, opaque(SIZE_MAX - 100)));
         assert_int_equal(errno, ENOMEM);
     }
+    for (unsigned shift = 62; shift < 64; shift++) {
+        errno = 5;
+        assert_null(memalign((size_t)1 << shift, 10));
+        assert_int_equal(errno, ENOMEM);
+    }
+    assert_null(memalign(((size_t)1 << 63) + 1, 10));
+    assert_int_equal(errno, EINVAL);
     errno = 5;
     assert_int_equal(posix_memalign(&p, 8, 10), 0);
     assert_int_equal(errno, 5);

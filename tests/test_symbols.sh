@@ -45,6 +45,7 @@ pthread_key_create        thread.c: once a process, by a constructor; takes no l
 pthread_setspecific       thread.c: once a thread; takes no lock
 __register_atfork         fork.c: by a constructor
 dlsym                     cxx.c, foreign.c, dlopen.c: after operator new has failed; a foreign block; dlopen
+___dlopen                 dlopen.c: weak, of a static glibc
 __libc_free               foreign.c: blocks of the C library
 __libc_realloc            foreign.c: blocks of the C library
 _ZSt15get_new_handlerv    cxx.c: weak, after operator new has failed
@@ -80,6 +81,12 @@ needed=$(readelf -d "$library" | awk '/NEEDED/ {gsub(/[][]/, "", $NF); print $NF
 case $needed in
 *libstdc++*) echo "a C program would need libstdc++: $needed" >&2; failed=1 ;;
 esac
+
+# dlopen must be left by a jump: the loader asks by the return address who called.
+if ! objdump -d --no-show-raw-insn "$library" | awk '/<dlopen>:/, /^$/' | grep -q 'jmp .*[*]%r'; then
+    echo "code: dlopen does not end in a tail call" >&2
+    failed=1
+fi
 
 # A spin loop would have a pause in it, or an xchg in a loop of its own; there is no pause.
 if objdump -d --no-show-raw-insn "$library" | grep -qw pause; then

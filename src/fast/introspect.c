@@ -28,11 +28,10 @@ int hak_malloc_trim(size_t pad)
 
 /* ---- statistics ---- */
 
-/* What the program has. The census takes blocks in bins for used: those that can be told are taken off. */
+/* What the program has, and what is in bins that can't be told or on its way. */
 static size_t used_bytes(const struct census *c)
 {
-    size_t used = census_used_bytes(c);
-    return used - min_size(heap_cached_bytes(), used);
+    return census_used_bytes(c, heap_cached_bytes());
 }
 
 struct mallinfo2 hak_mallinfo2(void)

@@ -57,11 +57,12 @@ void census_take(struct census *census)
     census->meta_bytes = meta_mapped();
 }
 
-size_t census_used_bytes(const struct census *census)
+/* What is in bins was counted at another moment, and may be more than was out then. */
+size_t census_used_bytes(const struct census *census, size_t in_bins)
 {
-    size_t bytes = census->run_bytes + census->whale_bytes -
-                   min_size(census->cached_bytes, census->whale_bytes);
+    size_t in_slabs = 0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        bytes += census->class[i].used * size_class_bytes[i];
-    return bytes;
+        in_slabs += census->class[i].used * size_class_bytes[i];
+    return in_slabs - min_size(in_bins, in_slabs) + census->run_bytes + census->whale_bytes -
+           min_size(census->cached_bytes, census->whale_bytes);
 }

@@ -29,7 +29,7 @@ struct census {
 };
 
 void census_take(struct census *census);
-/* Over all tiers. */
-size_t census_used_bytes(const struct census *census);
+/* Over all tiers, but for `in_bins` bytes of the slabs' blocks. */
+size_t census_used_bytes(const struct census *census, size_t in_bins);
 
 #endif
