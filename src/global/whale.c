@@ -23,7 +23,8 @@
 #define KEPT_SHARE      2  /* of what is in use, a part as large may be in the cache */
 #define SWING_MOST      5  /* times the limit: as much more, where use swings by it */
 #define SLACK_SHARE     2  /* of a whale, a part as large may be more than was asked for */
-#define ASK_EVERY       8u /* frees that do not all fit, until the system is asked again what one holds */
+#define ASK_OFTEN       8u /* one free in so many that may not fit: the system is asked what it holds */
+#define ASK_SELDOM      16u          /* the same, where it says what it has said before */
 #define PARTS           64u          /* of a whale: what holds memory is counted in such */
 #define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
 
@@ -41,8 +42,9 @@ static _Atomic(size_t) cached_resident;            /* the same: what of it holds
 static _Atomic(size_t) cache_limit_bytes = MIB(8); /* atomic, relaxed */
 static _Atomic(unsigned) touched = PARTS; /* atomic, relaxed: parts of a whale that hold memory */
 static _Atomic(unsigned) estimates;       /* atomic, relaxed: a count */
-static struct swing in_use;               /* bytes, of whales that are not in the cache */
-static lf_stack spare;                    /* descriptors of no whale */
+static _Atomic(unsigned) ask_every = ASK_OFTEN; /* atomic, relaxed */
+static struct swing in_use;                     /* bytes, of whales that are not in the cache */
+static lf_stack spare;                          /* descriptors of no whale */
 
 static struct whale *whale_of(const void *p)
 {
@@ -192,21 +194,28 @@ static void note_touched(struct whale *w)
 {
     unsigned parts = atomic_load_explicit(&touched, memory_order_relaxed);
     unsigned asked = ask_touched(w), between = (parts + asked + 1) / 2;
+    bool same = asked <= parts && parts - asked <= 1 + parts / 8;
     atomic_store_explicit(&touched, asked > between ? asked : between, memory_order_relaxed);
+    atomic_store_explicit(&ask_every, same ? ASK_SELDOM : ASK_OFTEN, memory_order_relaxed);
     if (asked > 2 * parts)
         whale_drop_cache();
 }
 
+static bool is_time_to_ask(void)
+{
+    unsigned every = atomic_load_explicit(&ask_every, memory_order_relaxed);
+    return atomic_fetch_add_explicit(&estimates, 1, memory_order_relaxed) % every == 0;
+}
+
 /* How many bytes hold memory. Programs touch as much of one block as of the next: where not all would fit if all were
- * full, one in ASK_EVERY tells it of the others, and half as much again is allowed for. One that is larger than all that
- * may be kept is asked itself. */
+ * full, one in some tells it of the others, and half as much again is allowed for. One that is larger than all that may be
+ * kept is asked itself. */
 static size_t resident_bytes(struct whale *w, size_t most)
 {
     size_t size = region_size(&w->region);
     if (size > most)
         return size / SPARSE_MOST > most ? size : os_resident(w->region.base, size);
-    if (whale_cached_bytes() + size > most &&
-        atomic_fetch_add_explicit(&estimates, 1, memory_order_relaxed) % ASK_EVERY == 0)
+    if (whale_cached_bytes() + size > most && is_time_to_ask())
         note_touched(w);
     unsigned parts = atomic_load_explicit(&touched, memory_order_relaxed);
     return min_size(size / PARTS * (parts + parts / 2), size);
