@@ -287,10 +287,10 @@ static void test_bad_alignments(void **state)
     }
     for (unsigned shift = 62; shift < 64; shift++) {
         errno = 5;
-        assert_null(memalign((size_t)1 << shift, 10));
+        assert_null(memalign(opaque((size_t)1 << shift), 10));
         assert_int_equal(errno, ENOMEM);
     }
-    assert_null(memalign(((size_t)1 << 63) + 1, 10));
+    assert_null(memalign(opaque(((size_t)1 << 63) + 1), 10));
     assert_int_equal(errno, EINVAL);
     errno = 5;
     assert_int_equal(posix_memalign(&p, 8, 10), 0);
