@@ -39,14 +39,13 @@ struct mallinfo2 hak_mallinfo2(void)
     struct census c;
     census_take(&c);
     size_t used = used_bytes(&c);
-    size_t in_whales = c.whale_bytes - min_size(c.cached_bytes, c.whale_bytes);
     size_t arena = c.segments * SEGMENT_SIZE;
     return (struct mallinfo2){
         .arena = arena,
         .hblks = c.whales,
         .hblkhd = c.whale_bytes,
         .uordblks = used,
-        .fordblks = arena - min_size(used - in_whales, arena),
+        .fordblks = arena - min_size(used - census_whales_used(&c), arena),
         .keepcost = c.dirty_units * UNIT_SIZE + c.cached_bytes,
     };
 }

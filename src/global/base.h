@@ -53,6 +53,16 @@ HAK_INLINE bool is_power_of_two(size_t n)
     return n != 0 && (n & (n - 1)) == 0;
 }
 
+HAK_INLINE long min_long(long a, long b)
+{
+    return a < b ? a : b;
+}
+
+HAK_INLINE long max_long(long a, long b)
+{
+    return a > b ? a : b;
+}
+
 HAK_INLINE size_t min_size(size_t a, size_t b)
 {
     return a < b ? a : b;

@@ -63,6 +63,5 @@ size_t census_used_bytes(const struct census *census, size_t in_bins)
     size_t in_slabs = 0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         in_slabs += census->class[i].used * size_class_bytes[i];
-    return in_slabs - min_size(in_bins, in_slabs) + census->run_bytes + census->whale_bytes -
-           min_size(census->cached_bytes, census->whale_bytes);
+    return in_slabs - min_size(in_bins, in_slabs) + census->run_bytes + census_whales_used(census);
 }

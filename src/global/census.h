@@ -29,6 +29,12 @@ struct census {
 };
 
 void census_take(struct census *census);
+/* In use, and not in the cache. */
+HAK_INLINE size_t census_whales_used(const struct census *census)
+{
+    return census->whale_bytes - min_size(census->cached_bytes, census->whale_bytes);
+}
+
 /* Over all tiers, but for `in_bins` bytes of the slabs' blocks. */
 size_t census_used_bytes(const struct census *census, size_t in_bins);
 

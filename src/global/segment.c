@@ -489,8 +489,8 @@ long segment_dirty_units(void)
 
 void segment_set_purge_limit(long units)
 {
-    long most = LONG_MAX / 4; /* what is in use comes on top */
-    atomic_store_explicit(&purge_limit_units, units < most ? units : most, memory_order_relaxed);
+    const long most = LONG_MAX / 4; /* what is in use comes on top */
+    atomic_store_explicit(&purge_limit_units, min_long(units, most), memory_order_relaxed);
 }
 
 /* ---- how much stays dirty ---- */
@@ -500,15 +500,15 @@ void segment_set_purge_limit(long units)
 static long dirty_most(void)
 {
     long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
-    long more = swing_used(&in_use) + limit / 2, width = swing_width(&in_use);
-    return limit == 0 ? 0 : limit + (width < more ? width : more);
+    long more = swing_used(&in_use) + limit / 2;
+    return limit == 0 ? 0 : limit + min_long(swing_width(&in_use), more);
 }
 
 /* A bounded part at a time: the next who returns units goes on. Where the system refuses (locked
  * memory), it is not asked again for the same units each time. */
 static void purge_excess(long returned)
 {
-    long at_a_time = returned * PURGED_MORE > PURGED_MOST ? returned * PURGED_MORE : PURGED_MOST;
+    long at_a_time = max_long(returned * PURGED_MORE, PURGED_MOST);
     long refused = atomic_load_explicit(&refused_units, memory_order_relaxed);
     long dirty =
         segment_dirty_units() - refused; /* may be too few, until the next purge counts them anew */
@@ -516,7 +516,7 @@ static void purge_excess(long returned)
         return;
     long most = dirty_most(), keep = most - most / 4;
     if (dirty > most)
-        segment_purge(refused + (dirty - keep < at_a_time ? keep : dirty - at_a_time));
+        segment_purge(refused + max_long(keep, dirty - at_a_time));
 }
 
 void segment_return(struct segment *s, unsigned first, unsigned count)

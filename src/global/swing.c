@@ -23,16 +23,11 @@ static void raise(_Atomic(long) *value, long to)
         set(value, to);
 }
 
-static long lesser(long a, long b)
-{
-    return a < b ? a : b;
-}
-
 void swing_take(struct swing *s, long amount)
 {
     long used = atomic_fetch_add_explicit(&s->used, amount, memory_order_relaxed) + amount;
     long peak = get(&s->peak);
-    raise(&s->rise, lesser(used, peak) - get(&s->low));
+    raise(&s->rise, min_long(used, peak) - get(&s->low));
     raise(&s->high, used);
     if (used > peak)
         raise(&s->low, used); /* first: a low from before this peak would look like a swing */
@@ -69,6 +64,5 @@ long swing_width(struct swing *s)
     uint64_t now = os_milliseconds(); /* after `since`: never less */
     if ((since == 0 || now - since > SWING_MS) && ends_window(s, since, now) && since != 0)
         next_window(s);
-    long rise = get(&s->rise), before = get(&s->rise_before);
-    return rise > before ? rise : before;
+    return max_long(get(&s->rise), get(&s->rise_before));
 }

@@ -208,7 +208,7 @@ static bool is_time_to_ask(void)
 }
 
 /* How many bytes hold memory. Programs touch as much of one block as of the next: where not all would fit if all were
- * full, one in some tells it of the others, and half as much again is allowed for. One that is larger than all that may be
+ * full, one in `ask_every` tells it of the others, and half as much again is allowed for. One that is larger than all that may be
  * kept is asked itself. */
 static size_t resident_bytes(struct whale *w, size_t most)
 {
