@@ -2,8 +2,8 @@
  * hakmem.h: the public interface of hakmem, a malloc whose threads never wait for each other.
  *
  * Each function is the one of the C library without its prefix, and libhakmem.so and libhakmem.a define
- * those names as well, and dlopen (README.md says why). libhakmem-prefixed.a defines the prefixed ones only, for a program that wants
- * hakmem beside its C library's allocator.
+ * those names as well, and dlopen (README.md says why). libhakmem-prefixed.a defines the prefixed ones
+ * only, for a program that wants hakmem beside its C library's allocator.
  *
  * Unless a function says otherwise:
  * - sizes and alignments are bytes; sizes above PTRDIFF_MAX fail;
@@ -73,7 +73,8 @@ HAK_API int hak_malloc_trim(size_t pad);
  * mallinfo's are ints, and stop at INT_MAX. */
 HAK_API struct mallinfo hak_mallinfo(void);
 HAK_API struct mallinfo2 hak_mallinfo2(void);
-/* Writes the same, and a line a size class, in which what is in bins counts as used, as XML. `options` must be 0, else EINVAL and -1. */
+/* Writes the same, and a line a size class, in which what is in bins counts as used, as XML. `options`
+ * must be 0, else EINVAL and -1. */
 HAK_API int hak_malloc_info(int options, FILE *stream);
 /* Writes the same to stderr, as text. */
 HAK_API void hak_malloc_stats(void);
