@@ -131,6 +131,7 @@ struct owned {
     slab_list partial[SIZE_CLASS_COUNT];
     slab_list full[SIZE_CLASS_COUNT];
     unsigned count;
+    bool only_frees; /* whatever the class: `deposits` */
 };
 
 inline void list_insert(slab_list *list, slab *s)
@@ -355,39 +356,40 @@ inline bool claim_owner(owned *o, slab *s)
         return false;
     if (does(CLAIM_CORRECTS_TOKEN) && token != owned_token(o, slab_class(s)))
         atomic_store_explicit(&s->owner, owned_token(o, slab_class(s)), memory_order_relaxed);
-    set_owner_word(o, s);
     return true;
 }
 
-/* owned.c: claim_and_settle */
-inline bool claim_and_settle(owned *o, slab *s)
+/* owned.c: set_nobodys */
+inline void set_nobodys(slab *s)
 {
-    if (!claim_owner(o, s))
-        return false;
-    drain(s);
-    settle(o, s);
-    return true;
-}
-
-/* owned.c: give_up */
-inline void give_up(owned *o, slab *s)
-{
-    drain(s);
-    if (s->used == 0) {
-        release_to_free(s);
-        return;
-    }
     bool room = slab_has_room_owner(s);
-    registry_set_word(s, UNIT_UNOWNED + slab_class(s));
     if (room && !does(GIVE_UP_THEN_PUSHES))
         shared_push(s);
     atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED,
                              order(GIVE_UP_OWNER, memory_order_seq_cst));
     if (room && does(GIVE_UP_THEN_PUSHES))
         shared_push(s);
-    lf_full_barrier_after_rmw(GIVE_UP_BARRIER);
-    if (does(GIVE_UP_SECOND_LOOK) && !lf_stack_is_empty(&s->remote))
-        claim_and_settle(o, s);
+}
+
+/* owned.c: let_go */
+inline void let_go(owned *o, slab *s)
+{
+    do {
+        drain(s);
+        if (s->used == 0) {
+            release_to_free(s);
+            return;
+        }
+        set_nobodys(s);
+        lf_full_barrier_after_rmw(GIVE_UP_BARRIER);
+    } while (does(GIVE_UP_SECOND_LOOK) && !lf_stack_is_empty(&s->remote) && claim_owner(o, s));
+}
+
+/* owned.c: give_up */
+inline void give_up(owned *o, slab *s)
+{
+    registry_set_word(s, UNIT_UNOWNED + slab_class(s));
+    let_go(o, s);
 }
 
 /* owned.c: owned_claim */
@@ -395,6 +397,11 @@ inline bool owned_claim(owned *o, slab *s)
 {
     if (!claim_owner(o, s))
         return false;
+    if (o->only_frees) {
+        let_go(o, s);
+        return true;
+    }
+    set_owner_word(o, s);
     if (does(CLAIM_DRAINS))
         drain(s);
     settle(o, s);
@@ -418,9 +425,16 @@ inline void disown_class(owned *o, unsigned class_no)
 /* owned.c: owned_disown_all */
 inline void owned_disown_all(owned *o)
 {
-    while (o->count != 0)
-        for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-            disown_class(o, i);
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        disown_class(o, i);
+}
+
+/* owned.c: owned_only_frees, of all classes */
+inline void owned_only_frees(owned *o, bool only)
+{
+    o->only_frees = only;
+    if (only)
+        owned_disown_all(o);
 }
 
 /* owned.c: owned_take */
@@ -445,10 +459,22 @@ inline void owned_put(owned *o, slab *s, chain chain)
     settle(o, s);
 }
 
-/* owned.c: owned_push_remote */
+/* owned.c: deposit */
+inline bool deposit(owned *o, slab *s, chain chain)
+{
+    if (!claim_owner(o, s))
+        return false;
+    slab_put_owner(s, chain);
+    let_go(o, s);
+    return true;
+}
+
+/* owned.c: owned_push_remote, push_remote */
 inline void owned_push_remote(owned *o, slab *s, chain chain)
 {
-    if (owned_has(o, s) || owned_claim(o, s)) {
+    if (o->only_frees && deposit(o, s, chain))
+        return;
+    if (owned_has(o, s) || (!o->only_frees && owned_claim(o, s))) {
         owned_put(o, s, chain);
         return;
     }
@@ -534,6 +560,7 @@ inline slab *owned_find(owned *o, unsigned class_no)
 /* slow.c: refill, then one block for the program and the rest back. nullptr: out of memory. */
 inline block *model_malloc(owned *o, unsigned class_no)
 {
+    owned_only_frees(o, false); /* heap_bin_ran_out */
     slab *s = owned_find(o, class_no);
     if (s == nullptr)
         return nullptr;
@@ -554,7 +581,7 @@ inline world::world()
     held.fill(nullptr);
     free_units.store((1u << SLABS) - 1, rl::mo_relaxed, $);
     for (unsigned i = 0; i < HEAPS; i++)
-        heaps[i] = owned{SLAB_STATES + 1 + i * SIZE_CLASS_COUNT, {}, {}, 0};
+        heaps[i] = owned{SLAB_STATES + 1 + i * SIZE_CLASS_COUNT, {}, {}, 0, false};
     for (unsigned i = 0; i < SLABS; i++) {
         slab *s = &slabs[i];
         s->unit = i;

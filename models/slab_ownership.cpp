@@ -210,6 +210,59 @@ struct ownerless_while_linked : slab_suite<ownerless_while_linked, 2> {
     }
 };
 
+/* Who only frees puts a block into a slab that nobody owns, and leaves it, while another frees the other block, and
+ * owns it or leaves it. */
+template <bool Both> struct deposits : slab_suite<deposits<Both>, 2> {
+    void start()
+    {
+        set_up(&this->slabs[0], heap(2), 2);
+        owned_disown_all(heap(2));
+        heap(0)->only_frees = true;
+        heap(1)->only_frees = Both;
+    }
+    void thread(unsigned t)
+    {
+        free_one(t, &this->slabs[0].blocks[t]);
+        owned_disown_all(heap(t));
+    }
+};
+
+/* The same while its owner gives it up. */
+struct exit_and_deposit : slab_suite<exit_and_deposit, 2> {
+    void start()
+    {
+        set_up(&slabs[0], heap(0), 2);
+        held[0] = &slabs[0].blocks[1];
+        heap(1)->only_frees = true;
+    }
+    void thread(unsigned t)
+    {
+        if (t == 0)
+            owned_disown_all(heap(0));
+        else
+            free_one(1, &slabs[0].blocks[0]);
+    }
+};
+
+/* The same into a slab that is shared, and that another looks for. */
+struct deposit_and_find : slab_suite<deposit_and_find, 2> {
+    void start()
+    {
+        set_up(&slabs[0], heap(2), 1);
+        owned_disown_all(heap(2));
+        heap(0)->only_frees = true;
+    }
+    void thread(unsigned t)
+    {
+        if (t == 0) {
+            free_one(0, &slabs[0].blocks[0]);
+        } else {
+            held[1] = model_malloc(heap(1), 0);
+            owned_disown_all(heap(1));
+        }
+    }
+};
+
 /* Anything: each thread frees a block of its own, allocates, exits, in any order. */
 struct mixed : slab_suite<mixed, 3> {
     void start()
@@ -224,6 +277,8 @@ struct mixed : slab_suite<mixed, 3> {
                 nullptr,
                 nullptr,
                 nullptr};
+        for (unsigned t = 0; t < 3; t++)
+            heap(t)->only_frees = rl::rand(2) != 0;
     }
     void free_held(unsigned t, block *&b, bool ownerless)
     {
@@ -239,9 +294,12 @@ struct mixed : slab_suite<mixed, 3> {
     void act(unsigned t)
     {
         block *&b = held[2 * t + rl::rand(2)];
-        switch (rl::rand(4)) {
+        switch (rl::rand(5)) {
         case 0:
             owned_disown_all(heap(t));
+            break;
+        case 4:
+            owned_only_frees(heap(t), true);
             break;
         case 1:
             free_held(t, b, rl::rand(2) != 0);
@@ -267,6 +325,10 @@ int main(int argc, char **argv)
         {{"exit_and_free", rl::simulate<exit_and_free>, full(), full()},
          {"exit_and_ownerless", rl::simulate<exit_and_ownerless>, bound(6), full()},
          {"free_and_exit", rl::simulate<free_and_exit>, bound(5), bound(7)},
+         {"deposit_and_free", rl::simulate<deposits<false>>, bound(5), bound(7)},
+         {"two_deposits", rl::simulate<deposits<true>>, bound(5), bound(7)},
+         {"exit_and_deposit", rl::simulate<exit_and_deposit>, bound(6), full()},
+         {"deposit_and_find", rl::simulate<deposit_and_find>, bound(5), bound(7)},
          {"two_find", rl::simulate<two_find>, full(), full()},
          {"share_while_linked", rl::simulate<share_while_linked>, bound(6), full()},
          {"ownerless_while_linked", rl::simulate<ownerless_while_linked>, full(), full()},

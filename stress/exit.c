@@ -6,8 +6,8 @@
  * How: two threads start short-lived ones, one after the other; each makes some hundred blocks, hands them
  * over and ends at once. Two more threads, which know nothing of these, free them. A few blocks a thread frees
  * itself, to leave its bins full. Starting and joining order the short-lived threads with who started them, never
- * after who frees. Edges: the push of a heap on `parked` to its pop; `owner` from give_up to claim_owner,
- * push on `remote` to drain, the shared stacks.
+ * after who frees. Edges: the push of a heap on `parked` to its pop; `owner` from set_nobodys to
+ * claim_owner, push on `remote` to drain, the shared stacks.
  * How long: 2 s.
  */
 #include "stress.h"

@@ -8,7 +8,7 @@
  * them over. The other frees every second one; then, at a sign, the first gives all its slabs up, by a trim, while
  * the second frees the rest, in the same order, after a delay that varies. Then it gives up what it came to own, by
  * a trim, and no block may be out: looked up each few rounds, in the statistics. Signs are relaxed, but for those.
- * Edges: `owner` from give_up to claim_owner; push on `remote` to drain; both second looks.
+ * Edges: `owner` from set_nobodys to claim_owner; push on `remote` to drain; both second looks.
  * How long: 2 s.
  */
 #include "stress.h"

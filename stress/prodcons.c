@@ -9,7 +9,7 @@
  *                 and makes another, and passes it on: ownership wanders
  * In the first two blocks go one way only, so what comes back is ordered by the allocator alone. The ring orders
  * its threads in the end, a turn later; it is for the data. Edges: push on `remote` to drain, `owner` from
- * give_up to claim_owner, the shared stacks.
+ * set_nobodys to claim_owner, the shared stacks.
  * How long: 2 s a mode.
  */
 #include "stress.h"

@@ -167,12 +167,20 @@ static void make_unowned(void)
     keep_many(MIDDLE, KEPT_MOST);
 }
 
-/* Full slabs that nobody owns. */
-static void prepare_claim(void)
+/* Full slabs that nobody owns, of a class that this thread has come to only free. */
+static void prepare_deposit(void)
 {
+    keep_many(MIDDLE, KEPT_MOST);
     drop_kept();
     malloc_trim(0);
     in_another_thread(make_unowned);
+}
+
+/* The same, where it allocates too. */
+static void prepare_claim(void)
+{
+    prepare_deposit();
+    free(malloc(MIDDLE));
 }
 
 static void make_shared(void)
@@ -395,6 +403,8 @@ static const struct scenario scenarios[] = {
      .expects = "outbuf_open slot_flush owned_push_remote lf_stack_push_chain "},
     {"claim", prepare_claim, free_one, drop_kept, NULL,
      .expects = "heap_flush_bin owned_push_remote owned_claim claim_owner settle "},
+    {"deposit", prepare_deposit, free_one, drop_kept, NULL,
+     .expects = "free_overflow owned_push_remote claim_owner slab_put_owner let_go shared_push "},
     {"run free: purge", keep_runs, free_one, drop_kept, NULL,
      .expects = "run_free purge_excess purge_units ", .from = "purge_units "},
     {"run free: retirement", keep_runs, free_one, drop_kept, NULL,

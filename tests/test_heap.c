@@ -181,8 +181,8 @@ static void *free_and_allocate(void *blocks)
 
 static bool holds_out(const struct heap *h)
 {
-    for (unsigned i = 0; h->out.slot != NULL && i < OUT_SLOTS; i++)
-        if (h->out.slot[i].first != NULL)
+    for (unsigned i = 0; h->out.slots != NULL && i < OUT_SLOTS_MOST; i++)
+        if (h->out.slots->slot[i].first != NULL)
             return true;
     return false;
 }
@@ -243,12 +243,20 @@ static void test_bins_follow_the_use(void **state)
     }
     assert_int_equal(bin->limit, 4 * limit);
     assert_int_equal(heap_current->grown, 3 * (size_t)limit * 1024);
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < 20; i++) {
+        int32_t before = bin->limit;
         heap_bin_ran_over(heap_current, class_no);
-    assert_int_equal(bin->limit, 64);
+        assert_true(bin->limit == before || bin->limit == (before > 64 ? before / 2 : 0));
+    }
+    assert_int_equal(bin->limit, 0);
+    assert_null(bin->head);
     assert_int_equal(heap_current->grown, 0);
+    const struct owned *owned = &heap_current->owned;
+    assert_true((owned->deposits >> class_no & 1) != 0);
+    assert_true(TAILQ_EMPTY(&owned->partial[class_no]) && TAILQ_EMPTY(&owned->full[class_no]));
     heap_bin_ran_out(heap_current, class_no);
     assert_int_equal(bin->limit, limit);
+    assert_true((owned->deposits >> class_no & 1) == 0);
     for (unsigned i = 0; i < 10 * SIZE_CLASS_COUNT; i++) {
         heap_bin_ran_over(heap_current, i % SIZE_CLASS_COUNT);
         heap_bin_ran_out(heap_current, i % SIZE_CLASS_COUNT);

@@ -10,14 +10,22 @@
 #include <string.h>
 
 #define CLASS 19u /* 1024 bytes: 64 blocks a slab */
+#define SMALL 11u /* 256 bytes */
 
 static struct owned a, b;
+
+static void init(struct owned *o, uintptr_t number)
+{
+    owned_init(o, unit_owner(number));
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        owned_only_frees(o, i, false);
+}
 
 static int reset(void **state)
 {
     (void)state;
-    owned_init(&a, unit_owner(1));
-    owned_init(&b, unit_owner(2));
+    init(&a, 1);
+    init(&b, 2);
     return 0;
 }
 
@@ -27,9 +35,9 @@ static uintptr_t owner_of(struct slab *s)
 }
 
 /* Takes every block of a fresh slab; they are linked, last to NULL. */
-static struct slab *use_up(struct owned *o, struct block **blocks)
+static struct slab *use_up(struct owned *o, unsigned class_no, struct block **blocks)
 {
-    struct slab *s = owned_find(o, CLASS);
+    struct slab *s = owned_find(o, class_no);
     *blocks = NULL;
     while (slab_has_room_owner(s)) {
         struct chain chain = owned_take(o, s);
@@ -56,7 +64,7 @@ static void free_rest(struct owned *o, struct slab *s, struct block *blocks)
 /* A slab of `a` with one block freed, given up: any heap may find it. */
 static struct slab *share(struct block **blocks)
 {
-    struct slab *s = use_up(&a, blocks);
+    struct slab *s = use_up(&a, CLASS, blocks);
     owned_push_remote(&a, s, pop(blocks));
     owned_disown_all(&a);
     assert_int_equal(owner_of(s), SLAB_SHARED);
@@ -66,7 +74,7 @@ static struct slab *share(struct block **blocks)
 /* The same, full. */
 static struct slab *abandon(struct block **blocks)
 {
-    struct slab *s = use_up(&a, blocks);
+    struct slab *s = use_up(&a, CLASS, blocks);
     owned_disown_all(&a);
     assert_int_equal(owner_of(s), SLAB_UNOWNED);
     return s;
@@ -87,7 +95,7 @@ static void test_an_empty_slab_is_free(void **state)
 {
     (void)state;
     struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
+    struct slab *s = use_up(&a, CLASS, &blocks);
     assert_true(owned_has(&a, s));
     assert_int_equal(slab_used(s), 64);
     char *base = s->base;
@@ -184,7 +192,7 @@ static void test_giving_up_takes_over_what_was_pushed(void **state)
 {
     (void)state;
     struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
+    struct slab *s = use_up(&a, CLASS, &blocks);
     owned_push_remote(&b, s, pop(&blocks)); /* a owns it: this is a remote push */
     assert_true(owned_has(&a, s));
     assert_false(lf_stack_is_empty(&s->remote));
@@ -224,7 +232,7 @@ static void test_remote_frees_are_found_by_the_owner(void **state)
 {
     (void)state;
     struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
+    struct slab *s = use_up(&a, CLASS, &blocks);
     for (int i = 0; i < 10; i++)
         owned_push_remote(&b, s, pop(&blocks));
     assert_ptr_equal(owned_find(&a, CLASS), s);
@@ -241,7 +249,7 @@ static void test_what_a_heap_keeps_is_bounded(void **state)
     static struct slab *slabs[COUNT];
     static struct block *blocks[COUNT];
     for (int i = 0; i < COUNT; i++) {
-        slabs[i] = use_up(&a, &blocks[i]);
+        slabs[i] = use_up(&a, CLASS, &blocks[i]);
         assert_true(a.count <= OWNED_MOST + 1);
     }
     for (int i = 0; i < COUNT; i++) {
@@ -265,20 +273,21 @@ static void test_the_out_buffer_is_bounded_and_loses_nothing(void **state)
     static struct block *blocks[COUNT];
     static struct outbuf out;
     for (int i = 0; i < COUNT; i++)
-        slabs[i] = use_up(&a, &blocks[i]);
+        slabs[i] = use_up(&a, CLASS, &blocks[i]);
     for (int k = 0; k < 64; k++)
         for (int i = 0; i < COUNT; i++) {
             struct block *p = pop(&blocks[i]).first;
             if (!outbuf_add(&out, p))
                 outbuf_open(&out, &b, slabs[i], p);
             size_t held = 0;
-            for (unsigned j = 0; j < OUT_SLOTS; j++)
-                held += out.slot[j].first == NULL
+            for (unsigned j = 0; j < OUT_SLOTS_MOST; j++)
+                held += out.slots->slot[j].first == NULL
                             ? 0
-                            : (OUT_SLOT_BYTES / 1024 - out.slot[j].room) * 1024;
-            assert_true(held <= OUT_SLOTS * OUT_SLOT_BYTES);
+                            : (OUT_SLOT_BYTES / 1024 - out.slots->slot[j].room) * 1024;
+            assert_true(held <= OUT_SLOTS_MOST / 2 * OUT_SLOT_BYTES);
         }
     outbuf_flush(&out, &b);
+    outbuf_leave(&out);
     owned_disown_all(&a);
     owned_disown_all(&b);
     for (int i = 0; i < COUNT; i++)
@@ -290,7 +299,7 @@ static void test_gathered_frees_are_one_chain(void **state)
     (void)state;
     static struct outbuf out;
     struct block *blocks;
-    struct slab *s = use_up(&a, &blocks);
+    struct slab *s = use_up(&a, CLASS, &blocks);
     struct block *first = pop(&blocks).first;
     assert_false(outbuf_add(&out, first));
     outbuf_open(&out, &b, s, first);
@@ -302,8 +311,141 @@ static void test_gathered_frees_are_one_chain(void **state)
     assert_ptr_equal(owned_find(&a, CLASS), s);
     assert_int_equal(slab_used(s), 60);
     assert_false(outbuf_add(&out, blocks)); /* the slot is closed */
+    outbuf_leave(&out);
     free_rest(&a, s, blocks);
     owned_disown_all(&a);
+}
+
+/* A chain of so many blocks, and no more. */
+static void gather(struct outbuf *out, int count)
+{
+    struct block *blocks;
+    struct slab *s = use_up(&a, SMALL, &blocks);
+    owned_disown_all(&a);
+    outbuf_open(out, &b, s, pop(&blocks).first);
+    for (int i = 1; i < count; i++)
+        assert_true(outbuf_add(out, pop(&blocks).first));
+    outbuf_flush(out, &b);
+    free_rest(&b, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* One that is alone has the most slots, many have the least each. */
+static void test_many_out_buffers_have_fewer_slots_each(void **state)
+{
+    (void)state;
+    enum { COUNT = 8 };
+    static struct outbuf out[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        for (int k = 0; k < 3; k++)
+            gather(&out[i], 4);
+        gather(&out[0], 4);
+        assert_int_equal(out[i].last_slot + 1, i == 0 ? 1024 : i == 1 ? 512 : 256);
+        assert_int_equal(out[0].last_slot, out[i].last_slot);
+    }
+    for (int i = 1; i < COUNT; i++)
+        outbuf_leave(&out[i]);
+    gather(&out[0], 4);
+    gather(&out[0], 4);
+    assert_int_equal(out[0].last_slot, 1023);
+    outbuf_leave(&out[0]);
+}
+
+/* Chains that are long need no more, and of those of one block more slots make no longer ones. */
+static void test_an_out_buffer_grows_where_chains_are_short(void **state)
+{
+    (void)state;
+    static struct outbuf out;
+    static const int lengths[] = {7, 7, 8, 2, 16, 7, 7, 1, 2, 7};
+    static const uint32_t slots[] = {512, 1024, 256, 512, 256, 512, 1024, 256, 512, 1024};
+    for (int i = 0; i < 10; i++) {
+        gather(&out, lengths[i]);
+        assert_int_equal(out.last_slot + 1, slots[i]);
+    }
+    outbuf_flush(&out, &b);
+    assert_int_equal(out.last_slot, 0); /* nothing was in it: it is not in use any more */
+}
+
+/* What is in a slot that is not the block's any more is sent off all the same. */
+static void test_an_out_buffer_may_change_with_blocks_in_it(void **state)
+{
+    (void)state;
+    enum { COUNT = 300 };
+    static struct outbuf out;
+    static struct slab *slabs[COUNT];
+    static struct block *blocks[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        slabs[i] = use_up(&a, CLASS, &blocks[i]);
+    for (int i = 0; i < COUNT; i++)
+        outbuf_open(&out, &b, slabs[i], pop(&blocks[i]).first);
+    assert_int_equal(out.last_slot, OUT_SLOTS_LEAST - 1);
+    out.last_slot = OUT_SLOTS_MOST - 1;
+    for (int i = 0; i < COUNT; i++) {
+        struct block *p = pop(&blocks[i]).first;
+        if (!outbuf_add(&out, p))
+            outbuf_open(&out, &b, slabs[i], p);
+    }
+    outbuf_flush(&out, &b);
+    outbuf_leave(&out);
+    for (int i = 0; i < COUNT; i++)
+        free_rest(&b, slabs[i], blocks[i]);
+    owned_disown_all(&a);
+    owned_disown_all(&b);
+    for (int i = 0; i < COUNT; i++)
+        assert_true(owner_of(slabs[i]) == SLAB_FREE);
+}
+
+/* Who only frees owns nothing: a full slab becomes SHARED, a SHARED one stays so, and an empty one is FREE. */
+static void test_who_only_frees_leaves_the_slab(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = abandon(&blocks);
+    owned_only_frees(&b, CLASS, true);
+    owned_push_remote(&b, s, pop(&blocks));
+    assert_true(owner_of(s) == SLAB_SHARED && b.count == 0);
+    assert_int_equal(registry_word(s->base), unit_word(0, CLASS));
+    owned_push_remote(&b, s, pop(&blocks));
+    assert_true(owner_of(s) == SLAB_SHARED && s->free_count == 2);
+    assert_ptr_equal(owned_find(&a, CLASS), s);
+    owned_push_remote(&b, s, pop(&blocks));
+    assert_true(owned_has(&a, s) && !lf_stack_is_empty(&s->remote));
+    struct chain two = owned_take(&a, s);
+    assert_int_equal(two.count, 2);
+    owned_disown_all(&a);
+    assert_true(owner_of(s) == SLAB_SHARED && lf_stack_is_empty(&s->remote));
+    free_rest(&b, s, blocks);
+    assert_int_equal(slab_used(s), 2);
+    owned_push_remote(&b, s, two);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* Not even what it claims, as after a look into the stacks of another class. */
+static void test_who_only_frees_claims_for_others(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = share(&blocks);
+    owned_only_frees(&b, CLASS, true);
+    remote_push_ownerless(s, pop(&blocks));
+    assert_true(owned_claim(&b, s));
+    assert_true(owner_of(s) == SLAB_SHARED && b.count == 0 && s->free_count == 2);
+    free_rest(&b, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* What it has of the class, it gives up. */
+static void test_who_only_frees_from_now_on_owns_nothing(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, CLASS, &blocks);
+    owned_push_remote(&b, s, pop(&blocks));
+    owned_only_frees(&a, CLASS, true);
+    assert_true(owner_of(s) == SLAB_SHARED && a.count == 0);
+    owned_only_frees(&a, CLASS, false);
+    free_rest(&a, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
 }
 
 /* Of what is free, else of what was not cut yet; by whichever heap comes. */
@@ -360,6 +502,12 @@ int main(void)
         TEST(test_what_a_heap_keeps_is_bounded),
         TEST(test_the_out_buffer_is_bounded_and_loses_nothing),
         TEST(test_gathered_frees_are_one_chain),
+        TEST(test_many_out_buffers_have_fewer_slots_each),
+        TEST(test_an_out_buffer_grows_where_chains_are_short),
+        TEST(test_an_out_buffer_may_change_with_blocks_in_it),
+        TEST(test_who_only_frees_leaves_the_slab),
+        TEST(test_who_only_frees_claims_for_others),
+        TEST(test_who_only_frees_from_now_on_owns_nothing),
         TEST(test_a_slab_of_which_few_are_taken_goes_on),
         TEST(test_few_leave_the_rest_of_the_free_list),
     };

@@ -25,7 +25,7 @@
 #define BIN_LEAST      4
 #define BIN_MOST       4096
 #define BIN_GROWN      4       /* times the first bound */
-#define BIN_LEAN       64      /* blocks */
+#define BIN_LEAN       64      /* blocks: a bin of as few, or fewer, shrinks to none */
 #define OVERFLOWS_MOST 4       /* without running out, until a bin shrinks */
 #define GROWN_BYTES    MIB(4)  /* beyond the first bounds, of all bins of a heap */
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
@@ -66,6 +66,15 @@ static void resize_bin(struct heap *h, unsigned class_no, int32_t limit)
     struct bin *bin = &h->bin[class_no];
     h->grown += grown_bytes(class_no, limit) - grown_bytes(class_no, bin->limit);
     set_limit(bin, limit);
+    owned_only_frees(&h->owned, class_no, limit == 0);
+}
+
+static void close_bin(struct heap *h, unsigned class_no)
+{
+    struct bin *bin = &h->bin[class_no];
+    heap_flush_bin(h, bin, INT32_MAX);
+    bin->room = bin->limit; /* it may have counted wrong, since a fork */
+    resize_bin(h, class_no, 0);
 }
 
 void heap_bin_ran_over(struct heap *h, unsigned class_no)
@@ -75,6 +84,8 @@ void heap_bin_ran_over(struct heap *h, unsigned class_no)
         h->ran_over[class_no]++;
     else if (limit > BIN_LEAN)
         resize_bin(h, class_no, limit / 2);
+    else
+        close_bin(h, class_no);
 }
 
 static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limit)
@@ -134,12 +145,11 @@ static struct heap *heap_make(void)
     struct heap *h = owner != 0 ? meta_alloc(sizeof *h) : NULL;
     if (h == NULL)
         return NULL;
-    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        h->bin[i].room = h->bin[i].limit = first_limit[i];
     h->strange = unit_strange_bits(owner);
     h->near.words = registry_no_leaf.word;
     owned_init(&h->owned, owner);
     set_busy(h);
+    segment_count_heaps(1);
     h->all_next = atomic_load_explicit(&all, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&all, &h->all_next, h, memory_order_release,
                                                   memory_order_relaxed))
@@ -155,7 +165,7 @@ static bool try_adopt(struct heap *h, uint32_t now)
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
-static void count_bins(struct heap *h)
+void heap_recount(struct heap *h)
 {
     h->grown = 0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
@@ -163,6 +173,7 @@ static void count_bins(struct heap *h)
         h->bin[i].room = h->bin[i].limit;
         for (struct block *b = h->bin[i].head; b != NULL; b = b->next)
             h->bin[i].room--;
+        owned_only_frees(&h->owned, i, h->bin[i].limit == 0);
     }
 }
 
@@ -174,8 +185,11 @@ static struct heap *adopt_vanished(void)
     struct heap *h = atomic_load_explicit(&all, memory_order_acquire);
     while (h != NULL && !try_adopt(h, now))
         h = h->all_next;
-    if (h != NULL)
-        count_bins(h);
+    if (h != NULL) {
+        heap_recount(h);
+        outbuf_adopt(&h->out);
+        segment_count_heaps(1);
+    }
     return h;
 }
 
@@ -188,6 +202,7 @@ static struct heap *pop(lf_stack *stack)
         return NULL;
     struct heap *h = LF_CONTAINER(node, struct heap, link);
     set_busy(h);
+    segment_count_heaps(1);
     return h;
 }
 
@@ -211,8 +226,11 @@ static struct heap *heap_obtain(void)
     return h != NULL ? h : heap_make();
 }
 
+/* Its out-buffer is empty. */
 static void put(lf_stack *stack, struct heap *h)
 {
+    outbuf_leave(&h->out);
+    segment_count_heaps(-1);
     set_holder(h, 0);
     lf_stack_push(stack, &h->link);
 }
@@ -261,7 +279,7 @@ static struct chain same_slab(struct block *first, int32_t most)
 static void flush_chain(struct heap *h, struct slab *s, struct chain chain, bool is_last)
 {
     if (owned_has(&h->owned, s) || chain.count >= outbuf_most[slab_class(s)] ||
-        (is_last && h->out.slot == NULL)) {
+        (is_last && h->out.slots == NULL)) {
         owned_push_remote(&h->owned, s, chain);
         return;
     }
@@ -411,9 +429,7 @@ static bool is_lost(struct heap *h)
 static void forget_slabs(struct heap *h)
 {
     owned_init(&h->owned, h->owned.owner);
-    for (unsigned i = 0; h->out.slot != NULL && i < OUT_SLOTS; i++)
-        if (h->out.slot[i].first != NULL)
-            h->out.open[i / 64] |= (uint64_t)1 << i % 64;
+    outbuf_mend(&h->out);
 }
 
 static bool collect_lost(void)
@@ -501,6 +517,8 @@ void heap_after_fork_child(void)
     atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
     if (heap_held != NULL)
         set_holder(heap_held, held_now() | (heap_is_broken(heap_held) ? HEAP_BUSY : 0));
+    segment_set_heaps(heap_held != NULL);
+    outbuf_only_user(heap_held != NULL ? &heap_held->out : NULL);
     if (!is_interrupted())
         mend();
 }

@@ -27,7 +27,7 @@
 struct bin {
     struct block *head; /* last freed, first reused */
     int32_t room;       /* how many more fit before the bin is flushed */
-    int32_t limit;      /* room of an empty bin */
+    int32_t limit;      /* room of an empty bin; 0: the heap only frees blocks of this class */
 };
 
 static_assert(sizeof(struct bin) == SIZE_BIN_BYTES, "places are scaled by it");
@@ -137,9 +137,10 @@ void heap_close(struct heap *entered, struct heap *work);
 
 /* Gives back `count` blocks, the last freed first. */
 void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
-/* How much a bin holds at most. One that runs over again and again, and never runs out, is of a thread that only
- * frees: each block that it keeps may be the last of its slab, so it keeps ever fewer, until it runs out. One
- * that runs over and out by turns is of a thread whose use swings by more than fits in: it may keep more. */
+/* How much a bin holds at most: nothing, until it first ran out. One that runs over again and again, and never runs
+ * out, is of a thread that only frees: each block that it keeps may be the last of its slab, so it keeps ever
+ * fewer, and then none, until it runs out. One that runs over and out by turns is of a thread whose use swings by more
+ * than fits in: it may keep more. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);
 /* Everything the heap holds goes back to its slabs, and the slabs to whoever wants them. */
@@ -152,6 +153,8 @@ size_t heap_cached_bytes(void);
 
 /* Whether its thread was interrupted in a slow path for good: then it is not to be touched again. */
 bool heap_is_broken(struct heap *h);
+/* The counts of its bins anew: it was left between two steps of a fast path. */
+void heap_recount(struct heap *h);
 /* At thread exit: parks or dissolves the heap. */
 void heap_retire(struct heap *h);
 /* In the child of a fork: heaps of threads that are not there any more may be taken over, and what these were at

@@ -162,15 +162,43 @@ static void flush_overflow(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     outbuf_tick(&h->out, &h->owned);
-    heap_flush_bin(h, bin, bin->limit - bin->limit / 4);
+    heap_flush_bin(h, bin, bin->limit != 0 ? bin->limit - bin->limit / 4 : INT32_MAX);
     heap_bin_ran_over(h, class_no);
 }
 
-HAK_NOINLINE void free_overflow(void *p, struct heap *h)
+static void open_slot(void *p, struct heap *entered)
 {
     COUNT(free_slow);
+    struct heap *h = heap_open(entered);
+    outbuf_open(&h->out, &h->owned, slab_of(p), p);
+    outbuf_tick(&h->out, &h->owned);
+    heap_close(entered, h);
+}
+
+/* The block is alone in the bin, so its link needs no reading, which would be to wait for its line. */
+static void pass_on(struct heap *h, unsigned class_no, void *p)
+{
+    h->bin[class_no].head = NULL;
+    atomic_signal_fence(memory_order_seq_cst); /* in one list at most */
+    h->bin[class_no].room = 0;
+    if (HAK_LIKELY(outbuf_add(&h->out, p)) || outbuf_start(&h->out, class_no, p))
+        heap_leave(h);
+    else
+        open_slot(p, h);
+}
+
+/* A bin that keeps none has just this block, unless its thread once vanished or left between two steps. */
+HAK_NOINLINE void free_overflow(void *p, struct heap *h, size_t place)
+{
+    unsigned class_no = size_bin_class(place);
+    struct bin *bin = &h->bin[class_no];
+    if (HAK_LIKELY(bin->limit == 0 && bin->room == -1)) {
+        pass_on(h, class_no, p);
+        return;
+    }
+    COUNT(free_slow);
     struct heap *work = heap_open(h);
-    flush_overflow(work, unit_word_class(registry_word(p)));
+    flush_overflow(work, class_no);
     heap_close(h, work);
 }
 
@@ -187,7 +215,7 @@ static void keep(struct heap *h, unsigned class_no, void *p)
         flush_overflow(h, class_no);
 }
 
-/* Nobody's slab comes here from a sentinel only, or if the word has changed meanwhile: it is claimed. */
+/* Nobody's slab comes here from a sentinel only, or if the word has changed meanwhile. */
 static void slab_free(struct heap *h, void *p)
 {
     struct slab *s = slab_of(p);
@@ -195,7 +223,8 @@ static void slab_free(struct heap *h, void *p)
     if (h == NULL) {
         ((struct block *)p)->next = NULL;
         remote_push_ownerless(s, (struct chain){p, p, 1});
-    } else if (owned_has(&h->owned, s) || owned_claim(&h->owned, s)) {
+    } else if (h->bin[slab_class(s)].limit != 0 &&
+               (owned_has(&h->owned, s) || owned_claim(&h->owned, s))) {
         keep(h, slab_class(s), p);
     } else {
         outbuf_open(&h->out, &h->owned, s, p);

@@ -12,6 +12,9 @@
  *   7. memory is out: all that is kept for later is given back, and once more from 3
  *   8. ENOMEM
  *
+ * free_overflow: the bin is full, and most of it goes back. Or it is to keep none, for the heap only frees blocks of
+ * the class: this one goes to the out-buffer.
+ *
  * free_elsewhere, in order (free has kept the blocks of its own slabs and of nobody's, unless
  * it met a sentinel, or the unit is not near):
  *   1. its slab has an open slot in the out-buffer: there
@@ -21,7 +24,7 @@
  *   5. not hakmem's: to the C library
  *   6. a sentinel: find a heap to work with
  *   7. another heap's: what the slot holds is sent off first
- *   8. nobody's: claim the slab, and keep the block
+ *   8. nobody's: claim the slab, and keep the block; or to the out-buffer, if the heap only frees such
  *   9. a run, a whale
  *
  * SYNCHRONIZATION: all by the thread that entered.
@@ -32,7 +35,7 @@
 #include "heap.h"
 
 void *malloc_slow(size_t size, struct heap *entered);
-void free_overflow(void *p, struct heap *h);
+void free_overflow(void *p, struct heap *h, size_t place);
 void free_elsewhere(void *p, struct heap *entered);
 
 /* Into the bin at a place; the heap is left. */
@@ -41,7 +44,7 @@ HAK_INLINE void free_keep(struct heap *h, size_t place, void *p)
     if (HAK_LIKELY(heap_push(h, place, p)))
         heap_leave(h);
     else
-        free_overflow(p, h);
+        free_overflow(p, h, place);
 }
 
 /* Blocks over 32 KiB, or aligned to more than 32 KiB. *zeroed: known to read as zero. errno is set. */

@@ -26,7 +26,10 @@ static __thread bool is_watched __attribute__((tls_model("initial-exec")));
 static void at_exit(void *heap)
 {
     struct heap *h = heap_enter();
-    if (h == heap || (h == heap_sentinel(HEAP_INSIDE) && !heap_is_broken(heap)))
+    bool is_left = h == heap_sentinel(HEAP_INSIDE) && !heap_is_broken(heap);
+    if (is_left)
+        heap_recount(heap);
+    if (h == heap || is_left)
         heap_retire(heap);
     heap_leave(heap_sentinel(HEAP_GONE));
 }

@@ -20,6 +20,8 @@
 #define PURGED_MORE        4 /* times as many as were returned, if that is more: it must keep up */
 #define DIRTY_GROUPS_MOST  64u /* groups that are searched for dirty units */
 #define DIRTY_LOOKS_RUN    8u  /* segments, where a run is looked for */
+#define HEAP_SHARE         8   /* of the limit, a part as large may stay for each heap */
+#define HEAPS_MOST         32  /* that count */
 
 struct group {
     _Atomic(struct segment *) segment[SEGMENTS_PER_GROUP]; /* constant once set (release) */
@@ -37,6 +39,7 @@ static _Atomic(uint32_t) dirty_group;         /* atomic, relaxed: a hint, of the
 static _Atomic(long) empty_segments;          /* atomic, relaxed: a count */
 static _Atomic(long) refused_units; /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
+static _Atomic(long) heaps;                  /* atomic, relaxed: in use */
 
 static uint64_t mask_of(unsigned first, unsigned count)
 {
@@ -489,18 +492,30 @@ long segment_dirty_units(void)
 
 void segment_set_purge_limit(long units)
 {
-    const long most = LONG_MAX / 4; /* what is in use comes on top */
+    const long most = LONG_MAX / 16; /* what is in use, and for heaps, comes on top */
     atomic_store_explicit(&purge_limit_units, min_long(units, most), memory_order_relaxed);
+}
+
+void segment_count_heaps(long more)
+{
+    atomic_fetch_add_explicit(&heaps, more, memory_order_relaxed);
+}
+
+void segment_set_heaps(long now)
+{
+    atomic_store_explicit(&heaps, now, memory_order_relaxed);
 }
 
 /* ---- how much stays dirty ---- */
 
-/* At least the limit. Beyond that as much as use swings by, since that will be wanted again; but no more than is in use
- * and half of the limit, for nobody may be there to give it back once the program does no more. */
+/* At least the limit. Beyond that as much as use swings by, since that will be wanted again; but no more than is in use,
+ * half of the limit (some for each heap, if that is more) besides: nobody may be there to give it back once the program does no more. */
 static long dirty_most(void)
 {
     long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
-    long more = swing_used(&in_use) + limit / 2;
+    long counted = atomic_load_explicit(&heaps, memory_order_relaxed); /* may be too few, or less */
+    long for_heaps = min_long(max_long(counted, 0), HEAPS_MOST) * (limit / HEAP_SHARE);
+    long more = swing_used(&in_use) + max_long(limit / 2, for_heaps);
     return limit == 0 ? 0 : limit + min_long(swing_width(&in_use), more);
 }
 

@@ -4,7 +4,8 @@
  * Units are taken from the lowest segment that has some, so that the highest ones empty and go back to
  * the system; those whose pages hold memory already are taken first. Free units with memory in them
  * ("dirty") are bounded, over the whole process, by purge_limit_units, and as many more as use swings by (swing.h), up
- * to what is in use and half of the limit. Beyond, they are given back to the system, a part at each return.
+ * to what is in use and half of the limit, or an eighth of it for each heap, of 32 at most. Beyond, they are given back
+ * to the system, a part at each return.
  *
  * SYNCHRONIZATION. `free` is claimed and returned by CAS: taking a bit is acquire, returning it is
  * release, and whoever took a bit has the unit alone, its bit in `dirty` and its slab descriptor with
@@ -83,6 +84,10 @@ bool segment_purge(long keep);
 long segment_dirty_units(void);
 /* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
+/* So many more (or fewer) heaps are in use. */
+void segment_count_heaps(long more);
+/* In the child of a fork: so many are. */
+void segment_set_heaps(long heaps);
 
 /* For the only thread there is, after a fork, outside of all others: the units that vanished threads were taking,
  * returning or purging are free again. */

@@ -1,18 +1,28 @@
 /*
  * outbuf.c: see outbuf.h.
  *
- * SYNCHRONIZATION: owner only.
+ * SYNCHRONIZATION: owner only, but for the count of buffers in use: a hint for how much each may hold.
  */
 #include "outbuf.h"
 #include "../global/meta.h"
 
-static_assert(OUT_SLOTS * sizeof(struct out_slot) <= META_MAX, "meta_alloc has them");
+static_assert(sizeof(struct out_slots) <= META_MAX, "meta_alloc has them");
+
+#define CHAIN_SHORT 8u /* blocks: fewer, if a slot holds more than twice as many */
+
+static _Atomic(long) in_use; /* atomic, relaxed: buffers */
 
 #define X_MOST(class, below, size)                                                                 \
     [class] = OUT_SLOT_BYTES / (size) > 1 ? OUT_SLOT_BYTES / (size) : 1,
 const uint16_t outbuf_most[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_MOST)};
 
-static void slot_flush(struct out_slot *slot, struct owned *o)
+/* One block alone is of so many slabs that a few slots more bring it no company. */
+static bool is_short(uint32_t count, uint32_t most)
+{
+    return count > 1 && count < CHAIN_SHORT && count < most / 2;
+}
+
+static void slot_flush(struct outbuf *out, struct out_slot *slot, struct owned *o)
 {
     struct slab *s = slab_of(slot->first);
     uintptr_t unit = (uintptr_t)slot->first & ~(UNIT_SIZE - 1);
@@ -23,6 +33,8 @@ static void slot_flush(struct out_slot *slot, struct owned *o)
     slot->first = NULL;
     atomic_signal_fence(memory_order_seq_cst);
     slot->room = 0; /* not before: it says how many the chain has */
+    out->chains++;
+    out->short_chains += is_short(chain.count, outbuf_most[slab_class(s)]);
     owned_push_remote(o, s, chain);
 }
 
@@ -30,24 +42,29 @@ static void slot_flush(struct out_slot *slot, struct owned *o)
  * one the rest is there. */
 static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, struct block *b)
 {
-    struct out_slot *slot = &out->slot[index];
+    struct out_slot *slot = &out->slots->slot[index];
     b->next = NULL;
     slot->unit = OUT_NO_UNIT; /* closed to outbuf_add */
     atomic_signal_fence(memory_order_seq_cst);
     slot->last = (uint16_t)(((uintptr_t)b & (UNIT_SIZE - 1)) / SIZE_GRANULE);
     slot->room = (uint16_t)(outbuf_most[class_no] - 1);
-    out->open[index / 64] |= (uint64_t)1 << index % 64;
+    out->slots->open[index / 64] |= (uint64_t)1 << index % 64;
     atomic_signal_fence(memory_order_seq_cst);
     slot->first = b;
     atomic_signal_fence(memory_order_seq_cst);
     slot->unit = (uint32_t)((uintptr_t)b >> UNIT_SHIFT);
 }
 
+static bool is_time_to_flush(struct outbuf *out)
+{
+    return ++out->ticks > out->last_slot / 2;
+}
+
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
 {
-    unsigned index = outbuf_index((uintptr_t)p >> UNIT_SHIFT);
-    if (out->slot == NULL || out->slot[index].first != NULL || outbuf_most[class_no] == 1 ||
-        ++out->ticks >= OUT_TICKS)
+    unsigned index = outbuf_index(out, (uintptr_t)p >> UNIT_SHIFT);
+    if (out->slots == NULL || out->slots->slot[index].first != NULL || outbuf_most[class_no] == 1 ||
+        is_time_to_flush(out))
         return false;
     slot_open(out, index, class_no, p);
     return true;
@@ -55,45 +72,117 @@ bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
 
 static bool has_slots(struct outbuf *out)
 {
-    if (HAK_UNLIKELY(out->slot == NULL))
-        out->slot = meta_alloc(OUT_SLOTS * sizeof(struct out_slot));
-    return out->slot != NULL;
+    if (HAK_UNLIKELY(out->slots == NULL))
+        out->slots = meta_alloc(sizeof *out->slots);
+    return out->slots != NULL;
+}
+
+/* A power of two. */
+static uint32_t slots_of_each(void)
+{
+    long buffers = max_long(atomic_load_explicit(&in_use, memory_order_relaxed), 1);
+    uint32_t slots = OUT_SLOTS_LEAST;
+    while (slots < OUT_SLOTS_MOST && slots * 2 * (unsigned long)buffers <= OUT_SLOTS_ALL)
+        slots *= 2;
+    return slots;
+}
+
+/* More slots make short chains longer. */
+static uint32_t slots_wanted(const struct outbuf *out)
+{
+    uint32_t slots = out->last_slot + 1;
+    if (2 * out->short_chains > out->chains)
+        return slots * 2;
+    return 4 * out->short_chains < out->chains ? OUT_SLOTS_LEAST : slots;
+}
+
+static void set_slots(struct outbuf *out, uint32_t slots)
+{
+    uint32_t most = slots_of_each();
+    out->last_slot = (slots < most ? slots : most) - 1;
+    out->chains = out->short_chains = 0;
+}
+
+static void use(struct outbuf *out)
+{
+    if (out->last_slot != 0)
+        return;
+    atomic_fetch_add_explicit(&in_use, 1, memory_order_relaxed);
+    set_slots(out, OUT_SLOTS_LEAST);
 }
 
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p)
 {
-    if (!has_slots(out)) {
+    if (outbuf_most[slab_class(s)] == 1 || !has_slots(out)) {
         owned_push_remote(o, s, (struct chain){p, p, 1});
         return;
     }
-    unsigned index = outbuf_index((uintptr_t)p >> UNIT_SHIFT);
-    struct out_slot *slot = &out->slot[index];
+    use(out);
+    unsigned index = outbuf_index(out, (uintptr_t)p >> UNIT_SHIFT);
+    struct out_slot *slot = &out->slots->slot[index];
     if (slot->first != NULL)
-        slot_flush(slot, o);
+        slot_flush(out, slot, o);
     slot_open(out, index, slab_class(s), p);
-    if (slot->room == 0)
-        slot_flush(slot, o);
 }
 
-static void flush_word(struct outbuf *out, struct owned *o, unsigned word)
+/* False: there was nothing. */
+static bool flush_word(struct outbuf *out, struct owned *o, unsigned word)
 {
-    uint64_t open = out->open[word];
-    for (out->open[word] = 0; open != 0; open &= open - 1) {
-        struct out_slot *slot = &out->slot[word * 64 + (unsigned)__builtin_ctzll(open)];
+    struct out_slots *slots = out->slots;
+    uint64_t open = slots->open[word];
+    bool any = open != 0;
+    for (slots->open[word] = 0; open != 0; open &= open - 1) {
+        struct out_slot *slot = &slots->slot[word * 64 + (unsigned)__builtin_ctzll(open)];
         if (slot->first != NULL)
-            slot_flush(slot, o);
+            slot_flush(out, slot, o);
     }
+    return any;
+}
+
+/* One that had nothing since the last time is not in use any more. */
+void outbuf_flush(struct outbuf *out, struct owned *o)
+{
+    bool any = false;
+    out->ticks = 0;
+    if (out->last_slot == 0)
+        return;
+    for (unsigned word = 0; word < OUT_SLOTS_MOST / 64; word++)
+        any |= flush_word(out, o, word);
+    if (any)
+        set_slots(out, slots_wanted(out));
+    else
+        outbuf_leave(out);
 }
 
 void outbuf_tick(struct outbuf *out, struct owned *o)
 {
-    if (++out->ticks >= OUT_TICKS)
+    if (is_time_to_flush(out))
         outbuf_flush(out, o);
 }
 
-void outbuf_flush(struct outbuf *out, struct owned *o)
+void outbuf_leave(struct outbuf *out)
 {
-    out->ticks = 0;
-    for (unsigned word = 0; word < OUT_SLOTS / 64; word++)
-        flush_word(out, o, word);
+    bool was_in_use = out->last_slot != 0;
+    out->last_slot = 0;
+    if (was_in_use)
+        atomic_fetch_sub_explicit(&in_use, 1, memory_order_relaxed);
+}
+
+void outbuf_mend(struct outbuf *out)
+{
+    for (unsigned i = 0; out->slots != NULL && i < OUT_SLOTS_MOST; i++)
+        if (out->slots->slot[i].first != NULL)
+            out->slots->open[i / 64] |= (uint64_t)1 << i % 64;
+}
+
+void outbuf_only_user(const struct outbuf *out)
+{
+    bool used = out != NULL && out->last_slot != 0;
+    atomic_store_explicit(&in_use, used, memory_order_relaxed);
+}
+
+void outbuf_adopt(const struct outbuf *out)
+{
+    if (out->last_slot != 0)
+        atomic_fetch_add_explicit(&in_use, 1, memory_order_relaxed);
 }

@@ -3,20 +3,26 @@
  * them costs one CAS.
  *
  * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is
- * bounded: OUT_SLOTS slots of OUT_SLOT_BYTES or one block at most, and OUT_TICKS slow paths
- * and openings. The slots are allocated when the first is opened: they are twice what the rest of a heap takes,
- * and most threads free nothing of another's.
+ * bounded: as many slots of OUT_SLOT_BYTES at most, and half as many slow paths, or openings by single frees, between
+ * flushes. They are OUT_SLOTS_LEAST, or more where chains are short and few heaps have a buffer in use: one thread
+ * that frees for many others meets hundreds of slabs, while many such threads would hold much together, and each
+ * block in a slot pins its slab. Blocks so large that a slot
+ * would hold but one are pushed at once.
+ * The slots are allocated when the first is opened: they are several times what the rest of a heap takes,
+ * and most threads free only what they might have allocated.
  *
- * SYNCHRONIZATION: owner only. The blocks in it are out, and pin their slabs.
+ * SYNCHRONIZATION: owner only; a count of the buffers in use is atomic. The blocks in it are out, and pin
+ * their slabs.
  */
 #ifndef HAK_OUTBUF_H
 #define HAK_OUTBUF_H
 
 #include "owned.h"
 
-#define OUT_SLOTS      256u
-#define OUT_SLOT_BYTES KIB(8)
-#define OUT_TICKS      128u
+#define OUT_SLOTS_MOST  1024u
+#define OUT_SLOTS_LEAST 256u
+#define OUT_SLOTS_ALL   1024u /* of all buffers, unless that is less than the least of each */
+#define OUT_SLOT_BYTES  KIB(8)
 
 struct out_slot {
     struct block *first; /* NULL: the slot holds nothing */
@@ -29,10 +35,16 @@ static_assert(sizeof(struct out_slot) == 16, "four a cache line");
 static_assert(OUT_SLOT_BYTES / SIZE_GRANULE <= UINT16_MAX && UNIT_SIZE / SIZE_GRANULE <= UINT16_MAX,
               "counts and places fit");
 
+struct out_slots {
+    uint64_t open[OUT_SLOTS_MOST / 64]; /* a bit a slot that may hold blocks */
+    struct out_slot slot[OUT_SLOTS_MOST];
+};
+
 struct outbuf {
-    struct out_slot *slot;         /* constant once set: OUT_SLOTS of them; NULL: none yet */
-    uint64_t open[OUT_SLOTS / 64]; /* a bit a slot that may hold blocks */
-    uint32_t ticks;                /* slow paths, and slots opened, since the last flush */
+    struct out_slots *slots; /* constant once set; NULL: none yet */
+    uint32_t last_slot; /* as many are used, less 1: a power of two less 1; 0: it is not in use */
+    uint32_t ticks;     /* slow paths, and slots opened, since the last flush */
+    uint32_t chains, short_chains; /* sent off since then */
 };
 
 /* How many blocks of a class one slot holds. */
@@ -40,19 +52,21 @@ extern const uint16_t outbuf_most[SIZE_CLASS_COUNT];
 
 #define OUT_NO_UNIT UINT32_MAX /* of a closed slot: beyond all addresses that the system gives */
 
-/* Neighbouring units have slots of their own, and so have the first units of neighbouring segments. */
-HAK_INLINE unsigned outbuf_index(uintptr_t unit)
+/* Neighbouring units have slots of their own, and so have the first units of neighbouring segments. Where the
+ * number of slots changes, a block's slot does: what were in the old one, as in the child of a fork, would wait
+ * there until the next flush. */
+HAK_INLINE unsigned outbuf_index(const struct outbuf *out, uintptr_t unit)
 {
-    return (unsigned)((unit ^ unit / UNITS_PER_SEGMENT) % OUT_SLOTS);
+    return (unsigned)(unit ^ unit / UNITS_PER_SEGMENT) & out->last_slot;
 }
 
 /* True if the slot was open for p's slab and took it. None is open for NULL, nor for what is not hakmem's. */
 HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
 {
-    if (HAK_UNLIKELY(out->slot == NULL))
+    if (HAK_UNLIKELY(out->slots == NULL))
         return false;
     uintptr_t unit = (uintptr_t)p >> UNIT_SHIFT;
-    struct out_slot *slot = &out->slot[outbuf_index(unit)];
+    struct out_slot *slot = &out->slots->slot[outbuf_index(out, unit)];
     if (HAK_UNLIKELY(slot->unit != unit || slot->room == 0))
         return false;
     struct block *b = p;
@@ -67,11 +81,19 @@ HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
 
 /* True if the slot was empty and took it: all by itself too, with no look at the slab. */
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p);
-/* Opens a slot for p's slab, with p in it, after what the slot held was pushed. If there is no memory for
- * slots, p is pushed by itself. */
+/* Opens a slot for p's slab, with p in it, after what the slot held was pushed. If p is large, or there is no memory
+ * for slots, p is pushed by itself. */
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p);
 void outbuf_flush(struct outbuf *out, struct owned *o);
-/* For slow paths: flushes at each OUT_TICKS-th. */
+/* For slow paths: flushes every so often. */
 void outbuf_tick(struct outbuf *out, struct owned *o);
+/* It is empty, and not in use any more. */
+void outbuf_leave(struct outbuf *out);
+/* In the child of a fork, for who vanished inside of it: each slot that has blocks is open, whatever the bits say. */
+void outbuf_mend(struct outbuf *out);
+/* In the child of a fork: no other is in use (NULL: none at all). */
+void outbuf_only_user(const struct outbuf *out);
+/* The same: who vanished may have had it in use, and now the caller has. */
+void outbuf_adopt(const struct outbuf *out);
 
 #endif

@@ -13,6 +13,7 @@ void owned_init(struct owned *o, uintptr_t owner)
     o->owner = owner;
     o->count = 0;
     o->idle_bytes = 0;
+    o->deposits = ~(uint64_t)0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
         TAILQ_INIT(&o->partial[i]);
         TAILQ_INIT(&o->full[i]);
@@ -91,7 +92,8 @@ static void settle(struct owned *o, struct slab *s)
         list_full(o, s);
 }
 
-/* The claim as such. The class may have changed until the CAS succeeds, but not after it. */
+/* The claim as such; the unit's word still says that it is nobody's. The class may have changed until the CAS
+ * succeeds, but not after it. */
 static bool claim_owner(struct owned *o, struct slab *s)
 {
     uintptr_t seen = atomic_load_explicit(&s->owner, memory_order_seq_cst);
@@ -106,41 +108,41 @@ static bool claim_owner(struct owned *o, struct slab *s)
     }
     if (token != owned_token(o, slab_class(s)))
         atomic_store_explicit(&s->owner, owned_token(o, slab_class(s)), memory_order_relaxed);
-    set_owner_word(o, s);
     COUNT(claim);
     return true;
 }
 
-static bool claim_and_settle(struct owned *o, struct slab *s)
+static void set_nobodys(struct slab *s)
 {
-    if (!claim_owner(o, s))
-        return false;
-    drain(s);
-    settle(o, s);
-    return true;
+    bool room = slab_has_room_owner(s);
+    atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_seq_cst);
+    COUNT(cas);
+    COUNT_N(share, room);
+    COUNT_N(disown, !room);
+    if (room)
+        shared_push(s);
+}
+
+/* Of a slab in no list that o owns, and whose word says that it is nobody's. Again if, at the second look, others
+ * have pushed meanwhile, and not claimed it yet. */
+static void let_go(struct owned *o, struct slab *s)
+{
+    do {
+        drain(s);
+        if (slab_used(s) == 0) {
+            release_to_free(s);
+            return;
+        }
+        set_nobodys(s);
+        lf_full_barrier_after_rmw();
+    } while (!lf_stack_is_empty(&s->remote) && claim_owner(o, s));
 }
 
 /* Of a slab in no list that o owns. */
 static void give_up(struct owned *o, struct slab *s)
 {
-    drain(s);
-    if (slab_used(s) == 0) {
-        release_to_free(s);
-        return;
-    }
-    bool room = slab_has_room_owner(s);
     registry_set_word(s->base, unit_word(0, slab_class(s)));
-    atomic_exchange_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_seq_cst);
-    COUNT(cas);
-    if (room) {
-        COUNT(share);
-        shared_push(s);
-    } else {
-        COUNT(disown);
-    }
-    lf_full_barrier_after_rmw();
-    if (!lf_stack_is_empty(&s->remote))
-        claim_and_settle(o, s);
+    let_go(o, s);
 }
 
 /* The next to be given up, out of its list: a full slab while there are too many slabs, else the oldest
@@ -168,10 +170,20 @@ static void keep_bounds(struct owned *o, unsigned class_no)
         give_up(o, s);
 }
 
+static bool only_frees(const struct owned *o, unsigned class_no)
+{
+    return (o->deposits >> class_no & 1) != 0;
+}
+
 bool owned_claim(struct owned *o, struct slab *s)
 {
     if (!claim_owner(o, s))
         return false;
+    if (only_frees(o, slab_class(s))) {
+        let_go(o, s);
+        return true;
+    }
+    set_owner_word(o, s);
     drain(s);
     keep_bounds(o, slab_class(s));
     settle(o, s); /* last: what is in no list is not given up */
@@ -191,12 +203,18 @@ static void disown_class(struct owned *o, unsigned class_no)
     }
 }
 
-/* A slab that is claimed back by the second look may turn up in a list that was emptied: until none is. */
 void owned_disown_all(struct owned *o)
 {
-    while (o->count != 0)
-        for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-            disown_class(o, i);
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        disown_class(o, i);
+}
+
+void owned_only_frees(struct owned *o, unsigned class_no, bool only)
+{
+    uint64_t bit = (uint64_t)1 << class_no;
+    o->deposits = only ? o->deposits | bit : o->deposits & ~bit;
+    if (only)
+        disown_class(o, class_no);
 }
 
 /* ---- blocks out, blocks back ---- */
@@ -231,18 +249,36 @@ void owned_put(struct owned *o, struct slab *s, struct chain chain)
     settle(o, s);
 }
 
-void owned_push_remote(struct owned *o, struct slab *s, struct chain chain)
+/* False: it has an owner. */
+static bool deposit(struct owned *o, struct slab *s, struct chain chain)
 {
-    if (owned_has(o, s) || owned_claim(o, s)) {
-        owned_put(o, s, chain);
-        return;
-    }
+    if (!claim_owner(o, s))
+        return false;
+    slab_put_owner(s, chain);
+    let_go(o, s);
+    return true;
+}
+
+static void push_remote(struct owned *o, struct slab *s, struct chain chain)
+{
     COUNT(remote_chain);
     COUNT_N(remote_block, chain.count);
     chain_label(chain);
     lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain.last);
     lf_full_barrier_after_rmw();
     owned_claim(o, s);
+}
+
+/* The caller's blocks pin the slab's class. */
+void owned_push_remote(struct owned *o, struct slab *s, struct chain chain)
+{
+    bool only = only_frees(o, slab_class(s));
+    if (only && deposit(o, s, chain))
+        return;
+    if (owned_has(o, s) || (!only && owned_claim(o, s)))
+        owned_put(o, s, chain);
+    else
+        push_remote(o, s, chain);
 }
 
 void remote_push_ownerless(struct slab *s, struct chain chain)

@@ -4,7 +4,8 @@
  * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have none
  * ("full"). Both together are bounded, to OWNED_MOST slabs over all classes and OWNED_IDLE_MOST bytes of
  * free blocks. Beyond that the oldest are given up, so that a thread that goes idle strands little: what
- * others free into a slab that it owns waits for it.
+ * others free into a slab that it owns waits for it. Of a class that the heap only frees it owns none: it puts
+ * its blocks into the slab and leaves that to whoever wants it, at once ("deposit").
  *
  * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving up
  * an exchange (release). Both sides of the race between giving up and a remote push look twice:
@@ -34,9 +35,12 @@ struct owned {
     struct slab_list full[SIZE_CLASS_COUNT];    /* owner only */
     uint32_t count;                             /* owner only: slabs, over all classes */
     size_t idle_bytes; /* owner only: in the free lists of the partial slabs */
+    uint64_t deposits; /* owner only: a bit for each class that the heap only frees */
 };
 
-/* owner: of no other. */
+static_assert(SIZE_CLASS_COUNT <= 64, "a bit a class");
+
+/* owner: of no other. At first it only frees, whatever the class. */
 void owned_init(struct owned *o, uintptr_t owner);
 
 HAK_INLINE uintptr_t owned_token(const struct owned *o, unsigned class_no)
@@ -67,12 +71,15 @@ struct chain owned_take_few(struct owned *o, struct slab *s);
 void owned_put(struct owned *o, struct slab *s, struct chain chain);
 
 /* Makes o the owner if the slab has none. It then takes over what is in the remote stack, and the slab
- * may be gone already if the caller has no block of it. False: it has an owner, or is free. */
+ * may be gone already if the caller has no block of it. If o only frees blocks of its class, it takes over what is
+ * there, and the slab is nobody's again. False: it has an owner, or is free. */
 bool owned_claim(struct owned *o, struct slab *s);
 /* Frees a chain of blocks at once, wherever their slab belongs. */
 void owned_push_remote(struct owned *o, struct slab *s, struct chain chain);
 /* The same for a caller that has no heap at all, since there was no memory for one. */
 void remote_push_ownerless(struct slab *s, struct chain chain);
+/* Whether the heap only frees blocks of this class from now on. */
+void owned_only_frees(struct owned *o, unsigned class_no, bool only);
 /* Gives up every slab. */
 void owned_disown_all(struct owned *o);
 
