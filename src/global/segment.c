@@ -39,7 +39,7 @@ static _Atomic(uint32_t) dirty_group;         /* atomic, relaxed: a hint, of the
 static _Atomic(long) empty_segments;          /* atomic, relaxed: a count */
 static _Atomic(long) refused_units; /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
-static _Atomic(long) heaps;                  /* atomic, relaxed: in use */
+static _Atomic(long) heaps;                   /* atomic, relaxed: in use */
 
 static uint64_t mask_of(unsigned first, unsigned count)
 {
