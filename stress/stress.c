@@ -73,7 +73,7 @@ size_t rng_size(struct rng *rng)
 
 size_t rng_slab_size(struct rng *rng)
 {
-    size_t octave = (size_t)16 << rng_below(rng, 11);
+    size_t octave = (size_t)16 << rng_below(rng, 12);
     return octave + rng_below(rng, octave) + 1;
 }
 

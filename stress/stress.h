@@ -46,7 +46,7 @@ uint64_t rng_next(struct rng *rng);
 uint64_t rng_below(struct rng *rng, uint64_t bound);
 /* 16 bytes to 2 MiB, mostly small: each tier is met often. */
 size_t rng_size(struct rng *rng);
-/* 16 bytes to 32 KiB: each class of slabs about as often as the next. */
+/* 16 bytes to 64 KiB: each class of slabs about as often as the next. */
 size_t rng_slab_size(struct rng *rng);
 
 /* Owner only: the thread that runs it. */

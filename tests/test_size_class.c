@@ -20,8 +20,10 @@ static void test_every_size_has_the_least_class(void **state)
 static void test_steps_are_small(void **state)
 {
     (void)state;
-    for (unsigned i = 8; i < SIZE_CLASS_COUNT; i++)
+    for (unsigned i = 8; size_class_bytes[i - 1] < SIZE_RUN_LEAST; i++)
         assert_true((size_class_bytes[i] - size_class_bytes[i - 1]) * 4 <= size_class_bytes[i - 1]);
+    assert_int_equal(size_class_bytes[SIZE_CLASS_COUNT - 2], SIZE_RUN_LEAST); /* then whole units */
+    assert_int_equal(size_class_bytes[SIZE_CLASS_COUNT - 1], UNIT_SIZE);
 }
 
 static void test_offsets_are_those_of_bins(void **state)

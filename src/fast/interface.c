@@ -36,7 +36,7 @@ static HAK_NOINLINE void *calloc_more(size_t bytes)
 {
     bool zeroed = false;
     void *p =
-        bytes <= SIZE_SLAB_MAX ? hak_malloc(bytes) : large_alloc(bytes, SIZE_GRANULE, &zeroed);
+        bytes <= SIZE_RUN_LEAST ? hak_malloc(bytes) : large_alloc(bytes, SIZE_GRANULE, &zeroed);
     return p == NULL || zeroed ? p : memset(p, 0, bytes);
 }
 

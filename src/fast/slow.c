@@ -141,7 +141,7 @@ static void *resize_in(void *block, uintptr_t word, size_t size)
 {
     if (word == UNIT_WHALE && size > SIZE_RUN_MAX)
         return whale_resize(block, size);
-    if (word == UNIT_RUN && size > SIZE_SLAB_MAX && size <= SIZE_RUN_MAX)
+    if (word == UNIT_RUN && size > SIZE_RUN_LEAST && size <= SIZE_RUN_MAX)
         return run_resize(block, size) ? block : NULL;
     return NULL;
 }

@@ -3,7 +3,7 @@
  *
  * malloc_slow, in order:
  *   1. a sentinel: find a heap to work with
- *   2. over 32 KiB: a run, or a whale
+ *   2. over 64 KiB: a run, or a whale
  *   3. my frees to others are sent off
  *   4. a slab of mine with blocks left, or that others have freed into
  *   5. a SHARED slab
@@ -47,7 +47,7 @@ HAK_INLINE void free_keep(struct heap *h, size_t place, void *p)
         free_overflow(p, h, place);
 }
 
-/* Blocks over 32 KiB, or aligned to more than 32 KiB. *zeroed: known to read as zero. errno is set. */
+/* Blocks over 32 KiB, or aligned to more than 64 KiB. *zeroed: known to read as zero. errno is set. */
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);
 /* Makes a run or whale smaller or larger, moving pages but no bytes; NULL if it would change its tier, or
  * cannot be done. */

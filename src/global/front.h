@@ -20,9 +20,9 @@
 /* A heap that has nothing is zeroes, but for two words (heap.h: `strange` and `near`). */
 #define FRONT_NOTHINGS     3
 #define FRONT_NOTHING      KIB(4)
-#define FRONT_STRANGE      640
+#define FRONT_STRANGE      656
 #define FRONT_STRANGE_BITS 0xff /* each byte of it */
-#define FRONT_FAR          648
+#define FRONT_FAR          664
 #define FRONT_FAR_BITS     0x80 /* the same */
 
 struct front {

@@ -20,6 +20,7 @@
 #define PURGED_MORE        4 /* times as many as were returned, if that is more: it must keep up */
 #define DIRTY_GROUPS_MOST  64u /* groups that are searched for dirty units */
 #define DIRTY_LOOKS_RUN    8u  /* segments, where a run is looked for */
+#define SWING_MARGIN       4   /* of the limit, a part as large stays beyond what use swings by */
 #define HEAP_SHARE         8   /* of the limit, a part as large may stay for each heap */
 #define HEAPS_MOST         32  /* that count */
 
@@ -508,15 +509,17 @@ void segment_set_heaps(long now)
 
 /* ---- how much stays dirty ---- */
 
-/* At least the limit. Beyond that as much as use swings by, since that will be wanted again; but no more than is in use,
- * half of the limit (some for each heap, if that is more) besides: nobody may be there to give it back once the program does no more. */
+/* At least the limit, and as much as use swings by, since that will be wanted again (and a little more, that estimates
+ * may differ); but beyond the limit no more than is in use, and half of the limit (some for each heap, if that is more)
+ * besides: nobody may be there to give it back once the program does no more. */
 static long dirty_most(void)
 {
     long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
     long counted = atomic_load_explicit(&heaps, memory_order_relaxed); /* may be too few, or less */
     long for_heaps = min_long(max_long(counted, 0), HEAPS_MOST) * (limit / HEAP_SHARE);
     long more = swing_used(&in_use) + max_long(limit / 2, for_heaps);
-    return limit == 0 ? 0 : limit + min_long(swing_width(&in_use), more);
+    long wanted = swing_width(&in_use) + limit / SWING_MARGIN;
+    return limit == 0 ? 0 : max_long(limit, min_long(wanted, limit + more));
 }
 
 /* A bounded part at a time: the next who returns units goes on. Where the system refuses (locked

@@ -14,8 +14,8 @@ const uint16_t size_l2_bin_place[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1] = {
     SIZE_L2_CLASSES(X_L2_PLACE)};
 
 #define X_CHECK(class, below, size)                                                                \
-    static_assert((size) % SIZE_GRANULE == 0 && (size) > (below) && (size) <= UNIT_SIZE / 2,       \
-                  "a class is a multiple of 16 and a slab holds two blocks at least");
+    static_assert((size) % SIZE_GRANULE == 0 && (size) > (below) && (size) <= UNIT_SIZE,           \
+                  "a class is a multiple of 16 and a slab holds one block at least");
 SIZE_CLASSES(X_CHECK)
 
 #define X_L2_CHECK(class, below, size)                                                             \

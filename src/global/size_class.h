@@ -1,9 +1,10 @@
 /*
  * size_class.h: which class serves a size. Sixteen-byte steps to 128, then four classes a doubling,
- * so that at most a fifth of a block is slack and no size falls between two tiers.
+ * so that at most a fifth of a block is slack and no size falls between two tiers. From 32 KiB on blocks are whole
+ * units, as those of a slab of the last class are: that gives them a place in bins.
  *
  *     Tiny    1 B .. 1 KiB       slabs                  20 classes
- *     L2      .. 32 KiB          slabs                  20 classes
+ *     L2      .. 64 KiB          slabs                  21 classes
  *     L2.5    .. 1 MiB           runs of 64 KiB units   (global/run.h)
  *     Whale   above              a mapping of its own   (global/whale.h)
  *
@@ -14,9 +15,10 @@
 
 #include "front.h"
 
-#define SIZE_SLAB_MAX KIB(32)
-#define SIZE_RUN_MAX  MIB(1)
-#define SIZE_MAX_ASK  ((size_t)PTRDIFF_MAX)
+#define SIZE_SLAB_MAX  KIB(64)
+#define SIZE_RUN_LEAST KIB(32) /* a run may be as short, where it began as one */
+#define SIZE_RUN_MAX   MIB(1)
+#define SIZE_MAX_ASK   ((size_t)PTRDIFF_MAX)
 
 /* X(class, size of the class below, size) */
 #define SIZE_TINY_CLASSES(X)                                                                       \
@@ -52,10 +54,11 @@
     X(33, 10240, 12288)                                                                            \
     X(34, 12288, 14336)                                                                            \
     X(35, 14336, 16384)                                                                            \
-    X(36, 16384, 20480) X(37, 20480, 24576) X(38, 24576, 28672) X(39, 28672, 32768)
+    X(36, 16384, 20480)                                                                            \
+    X(37, 20480, 24576) X(38, 24576, 28672) X(39, 28672, 32768) X(40, 32768, 65536)
 #define SIZE_CLASSES(X) SIZE_TINY_CLASSES(X) SIZE_L2_CLASSES(X)
 
-#define SIZE_CLASS_COUNT 40u
+#define SIZE_CLASS_COUNT 41u
 
 /* A bin is two words (fast/heap.h). The tables hold the places of bins, not numbers of classes: malloc
  * then adds where it would otherwise multiply. A place is 1 plus the offset in the heap, for the sake of
