@@ -35,7 +35,7 @@
 #include "heap.h"
 
 void *malloc_slow(size_t size, struct heap *entered);
-void free_overflow(void *p, struct heap *h, size_t place);
+void free_overflow(void *p, struct heap *h);
 void free_elsewhere(void *p, struct heap *entered);
 
 /* Into the bin at a place; the heap is left. */
@@ -44,7 +44,7 @@ HAK_INLINE void free_keep(struct heap *h, size_t place, void *p)
     if (HAK_LIKELY(heap_push(h, place, p)))
         heap_leave(h);
     else
-        free_overflow(p, h, place);
+        free_overflow(p, h);
 }
 
 /* Blocks over 32 KiB, or aligned to more than 64 KiB. *zeroed: known to read as zero. errno is set. */
