@@ -472,12 +472,12 @@ inline bool deposit(owned *o, slab *s, chain chain)
 /* owned.c: owned_push_remote, push_remote */
 inline void owned_push_remote(owned *o, slab *s, chain chain)
 {
-    if (o->only_frees && deposit(o, s, chain))
-        return;
     if (owned_has(o, s) || (!o->only_frees && owned_claim(o, s))) {
         owned_put(o, s, chain);
         return;
     }
+    if (o->only_frees && deposit(o, s, chain))
+        return;
     if (does(CHAIN_LABELS))
         chain_label(chain);
     lf_stack_push_chain(&s->remote, chain.first, chain.last);

@@ -166,43 +166,6 @@ static void flush_overflow(struct heap *h, unsigned class_no)
     heap_bin_ran_over(h, class_no);
 }
 
-static void open_slot(void *p, struct heap *entered)
-{
-    COUNT(free_slow);
-    struct heap *h = heap_open(entered);
-    outbuf_open(&h->out, &h->owned, slab_of(p), p);
-    outbuf_tick(&h->out, &h->owned);
-    heap_close(entered, h);
-}
-
-/* The block is alone in the bin, so its link needs no reading, which would be to wait for its line. */
-static void pass_on(struct heap *h, unsigned class_no, void *p)
-{
-    h->bin[class_no].head = NULL;
-    atomic_signal_fence(memory_order_seq_cst); /* in one list at most */
-    h->bin[class_no].room = 0;
-    if (HAK_LIKELY(outbuf_add(&h->out, p)) || outbuf_start(&h->out, class_no, p))
-        heap_leave(h);
-    else
-        open_slot(p, h);
-}
-
-/* A bin that keeps none has just this block, unless its thread once vanished or left between two steps. (That free
- * hands on the bin's place instead costs it an instruction at each call.) */
-HAK_NOINLINE void free_overflow(void *p, struct heap *h)
-{
-    unsigned class_no = unit_word_class(registry_word(p));
-    struct bin *bin = &h->bin[class_no];
-    if (HAK_LIKELY(bin->limit == 0 && bin->room == -1)) {
-        pass_on(h, class_no, p);
-        return;
-    }
-    COUNT(free_slow);
-    struct heap *work = heap_open(h);
-    flush_overflow(work, class_no);
-    heap_close(h, work);
-}
-
 static void check_block(struct slab *s, void *p)
 {
     if (HAK_UNLIKELY(!slab_is_block_start(s, p)))
@@ -249,6 +212,42 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
     }
 }
 
+static void free_slowly(void *p, struct heap *entered, uintptr_t word)
+{
+    COUNT(free_slow);
+    struct heap *h = heap_open(entered);
+    free_by_word(h, p, word);
+    heap_close(entered, h);
+}
+
+/* The block is alone in the bin, so its link needs no reading, which would be to wait for its line. */
+static void pass_on(struct heap *h, unsigned class_no, void *p)
+{
+    h->bin[class_no].head = NULL;
+    atomic_signal_fence(memory_order_seq_cst); /* in one list at most */
+    h->bin[class_no].room = 0;
+    if (HAK_LIKELY(outbuf_add(&h->out, p)) || outbuf_start(&h->out, class_no, p))
+        heap_leave(h);
+    else
+        free_slowly(p, h, registry_word(p));
+}
+
+/* A bin that keeps none has just this block, unless its thread once vanished or left between two steps. (That free
+ * hands on the bin's place instead costs it an instruction at each call.) */
+HAK_NOINLINE void free_overflow(void *p, struct heap *h)
+{
+    unsigned class_no = unit_word_class(registry_word(p));
+    struct bin *bin = &h->bin[class_no];
+    if (HAK_LIKELY(bin->limit == 0 && bin->room == -1)) {
+        pass_on(h, class_no, p);
+        return;
+    }
+    COUNT(free_slow);
+    struct heap *work = heap_open(h);
+    flush_overflow(work, class_no);
+    heap_close(h, work);
+}
+
 /* False: not another's, or what the slot holds must be sent off first (there may be no slots yet). */
 static bool send_first(struct heap *h, void *p, uintptr_t word)
 {
@@ -270,10 +269,7 @@ static HAK_NOINLINE void free_unsent(void *p, struct heap *entered)
         heap_leave(entered);
         foreign_free(p);
     } else {
-        COUNT(free_slow);
-        struct heap *h = heap_open(entered);
-        free_by_word(h, p, word);
-        heap_close(entered, h);
+        free_slowly(p, entered, word);
     }
 }
 

@@ -273,11 +273,9 @@ static void push_remote(struct owned *o, struct slab *s, struct chain chain)
 void owned_push_remote(struct owned *o, struct slab *s, struct chain chain)
 {
     bool only = only_frees(o, slab_class(s));
-    if (only && deposit(o, s, chain))
-        return;
     if (owned_has(o, s) || (!only && owned_claim(o, s)))
         owned_put(o, s, chain);
-    else
+    else if (!only || !deposit(o, s, chain))
         push_remote(o, s, chain);
 }
 
