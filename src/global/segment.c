@@ -49,25 +49,32 @@ static uint64_t mask_of(unsigned first, unsigned count)
 
 /* ---- hints: which segments have room ---- */
 
-static struct group *group_of(uint32_t index)
+static struct group *group_at(uint32_t i)
 {
-    return atomic_load_explicit(&groups[index / SEGMENTS_PER_GROUP], memory_order_acquire);
+    return atomic_load_explicit(&groups[i], memory_order_acquire);
+}
+
+static uint32_t group_no(const struct segment *s)
+{
+    return s->index / SEGMENTS_PER_GROUP;
+}
+
+static uint64_t bit_in_group(const struct segment *s)
+{
+    return (uint64_t)1 << s->index % SEGMENTS_PER_GROUP;
 }
 
 static void hint_room(struct segment *s)
 {
-    _Atomic(uint64_t) *room = &room_hints[s->index / SEGMENTS_PER_GROUP];
-    uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
-    if ((atomic_load_explicit(room, memory_order_seq_cst) & bit) == 0)
-        atomic_fetch_or_explicit(room, bit, memory_order_seq_cst);
+    _Atomic(uint64_t) *room = &room_hints[group_no(s)];
+    if ((atomic_load_explicit(room, memory_order_seq_cst) & bit_in_group(s)) == 0)
+        atomic_fetch_or_explicit(room, bit_in_group(s), memory_order_seq_cst);
 }
 
 /* A unit that is returned while the hint is cleared would be lost: hence the second look. */
 static void hint_full(struct segment *s)
 {
-    uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
-    atomic_fetch_and_explicit(&room_hints[s->index / SEGMENTS_PER_GROUP], ~bit,
-                              memory_order_seq_cst);
+    atomic_fetch_and_explicit(&room_hints[group_no(s)], ~bit_in_group(s), memory_order_seq_cst);
     if (atomic_load_explicit(&s->free, memory_order_seq_cst) != 0)
         hint_room(s);
 }
@@ -81,19 +88,16 @@ static uint64_t dirty_free(struct segment *s)
 /* A hint that is missed for once only costs pages: no second look. Release: who follows it finds the segment. */
 static void hint_dirty(struct segment *s)
 {
-    _Atomic(uint64_t) *dirty = &dirty_hints[s->index / SEGMENTS_PER_GROUP];
-    uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
-    if ((atomic_load_explicit(dirty, memory_order_relaxed) & bit) == 0)
-        atomic_fetch_or_explicit(dirty, bit, memory_order_release);
-    if (atomic_load_explicit(&dirty_group, memory_order_relaxed) != s->index / SEGMENTS_PER_GROUP)
-        atomic_store_explicit(&dirty_group, s->index / SEGMENTS_PER_GROUP, memory_order_relaxed);
+    _Atomic(uint64_t) *dirty = &dirty_hints[group_no(s)];
+    if ((atomic_load_explicit(dirty, memory_order_relaxed) & bit_in_group(s)) == 0)
+        atomic_fetch_or_explicit(dirty, bit_in_group(s), memory_order_release);
+    if (atomic_load_explicit(&dirty_group, memory_order_relaxed) != group_no(s))
+        atomic_store_explicit(&dirty_group, group_no(s), memory_order_relaxed);
 }
 
 static void hint_clean(struct segment *s)
 {
-    uint64_t bit = (uint64_t)1 << (s->index % SEGMENTS_PER_GROUP);
-    atomic_fetch_and_explicit(&dirty_hints[s->index / SEGMENTS_PER_GROUP], ~bit,
-                              memory_order_relaxed);
+    atomic_fetch_and_explicit(&dirty_hints[group_no(s)], ~bit_in_group(s), memory_order_relaxed);
 }
 
 /* ---- units ---- */
@@ -154,10 +158,10 @@ static uint64_t aligned_starts(size_t alignment)
 /* What is looked for, and how. */
 struct search {
     unsigned count;
-    uint64_t allowed;           /* where it may start */
-    uint64_t clean;             /* all bits: clean units will do; none: dirty ones are wanted */
-    unsigned (*pick)(uint64_t); /* the next segment of a group */
-    unsigned looks;             /* how many more segments are looked at */
+    uint64_t allowed; /* where it may start */
+    uint64_t clean;   /* all bits: clean units will do; none: dirty ones are wanted */
+    bool down;        /* from the highest segment down, not from the lowest up */
+    unsigned looks;   /* how many more segments are looked at */
 };
 
 static struct units take_from(struct segment *s, const struct search *search)
@@ -197,7 +201,7 @@ bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *ze
 
 static struct group *group_make(uint32_t index)
 {
-    struct group *group = group_of(index);
+    struct group *group = group_at(index / SEGMENTS_PER_GROUP);
     if (group != NULL)
         return group;
     group = meta_alloc(sizeof *group);
@@ -304,11 +308,6 @@ static uint32_t group_count(void)
                                 : GROUPS; /* the count may run over where memory runs out */
 }
 
-static struct group *group_at(uint32_t i)
-{
-    return atomic_load_explicit(&groups[i], memory_order_acquire);
-}
-
 static unsigned lowest(uint64_t bits)
 {
     return (unsigned)__builtin_ctzll(bits);
@@ -342,7 +341,7 @@ static struct units take_from_group(uint32_t at, struct search *search)
         return taken;
     struct group *group = group_at(at); /* is there: a segment of it has given a hint */
     while (hints != 0 && taken.units == 0 && search->looks > 0) {
-        unsigned i = search->pick(hints);
+        unsigned i = search->down ? highest(hints) : lowest(hints);
         struct segment *s = atomic_load_explicit(&group->segment[i], memory_order_acquire);
         hints &= ~((uint64_t)1 << i);
         taken = take_from(s, search);
@@ -353,12 +352,14 @@ static struct units take_from_group(uint32_t at, struct search *search)
     return taken;
 }
 
-static struct units search_up(struct search *search, uint32_t end)
+static struct units search_groups(struct search *search, uint32_t count)
 {
     struct units taken = {0};
-    for (uint32_t i = 0; i < end && search->looks > 0 && taken.units == 0; i++)
-        if (hints_of(i, search) != 0)
-            taken = take_from_group(i, search);
+    for (uint32_t i = 0; i < count && search->looks > 0 && taken.units == 0; i++) {
+        uint32_t at = search->down ? count - 1 - i : i;
+        if (hints_of(at, search) != 0)
+            taken = take_from_group(at, search);
+    }
     return taken;
 }
 
@@ -372,16 +373,7 @@ static struct units search_dirty(struct search *search)
         taken = take_from_group(last, search);
     if (taken.units != 0)
         return taken;
-    return search_up(search, groups_made < DIRTY_GROUPS_MOST ? groups_made : DIRTY_GROUPS_MOST);
-}
-
-static struct units search_down(struct search *search)
-{
-    struct units taken = {0};
-    for (uint32_t i = group_count(); i > 0 && search->looks > 0 && taken.units == 0; i--)
-        if (hints_of(i - 1, search) != 0)
-            taken = take_from_group(i - 1, search);
-    return taken;
+    return search_groups(search, groups_made < DIRTY_GROUPS_MOST ? groups_made : DIRTY_GROUPS_MOST);
 }
 
 /* Dirty units first, wherever they are: they cost no page. Then from the lowest segment up, so that the
@@ -390,18 +382,18 @@ static struct units search_down(struct search *search)
 struct units segment_take(unsigned count, size_t alignment)
 {
     uint64_t allowed = aligned_starts(alignment);
-    struct search dirty = {count, allowed, 0, lowest,
+    struct search dirty = {count, allowed, 0, false,
                            count == 1 ? RUN_SEARCH_MOST : DIRTY_LOOKS_RUN};
-    struct search any = {count, allowed, ALL_UNITS, lowest, RUN_SEARCH_MOST};
-    struct search newest = {count, allowed, ALL_UNITS, highest, RUN_SEARCH_MOST};
+    struct search any = {count, allowed, ALL_UNITS, false, RUN_SEARCH_MOST};
+    struct search newest = {count, allowed, ALL_UNITS, true, RUN_SEARCH_MOST};
     struct units taken = {0};
     COUNT(unit);
     if (segment_dirty_units() >= (long)count)
         taken = search_dirty(&dirty);
     if (taken.units == 0)
-        taken = search_up(&any, group_count());
+        taken = search_groups(&any, group_count());
     if (taken.units == 0 && any.looks == 0)
-        taken = search_down(&newest);
+        taken = search_groups(&newest, group_count());
     return taken.units != 0 ? taken : take_from_new(count);
 }
 

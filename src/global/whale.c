@@ -387,15 +387,21 @@ void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
     return p != NULL ? p : map_new(size, alignment);
 }
 
+/* Nobody uses it any more, and its word says so. */
+static void keep_or_unmap(struct whale *w)
+{
+    atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
+    if (!cache_put(w))
+        whale_unmap(w);
+}
+
 void whale_free(void *p)
 {
     struct whale *w = whale_of(p);
     cache_decay();
     swing_return(&in_use, (long)region_size(&w->region));
-    atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
-    if (!cache_put(w))
-        whale_unmap(w);
+    keep_or_unmap(w);
 }
 
 size_t whale_bytes(const void *p)
@@ -475,11 +481,8 @@ static void count_cache_again(void)
 /* Nobody's, and not in the cache: on its way into it, or out. */
 static void take_back_if_free(struct whale *w)
 {
-    if (registry_word(w->region.base) != UNIT_FREE || is_cached(w))
-        return;
-    atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
-    if (!cache_put(w))
-        whale_unmap(w);
+    if (registry_word(w->region.base) == UNIT_FREE && !is_cached(w))
+        keep_or_unmap(w);
 }
 
 /* registry_walk would register a reader, by a mutex. Who is alone need not. */

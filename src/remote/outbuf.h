@@ -2,14 +2,14 @@
  * outbuf.h: blocks on their way to slabs that are not the heap's own, gathered by slab, so that a chain of
  * them costs one CAS.
  *
- * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is
- * bounded: as many slots of OUT_SLOT_BYTES at most, and half as many slow paths, or openings by single frees, between
- * flushes. They are OUT_SLOTS_LEAST, or more where chains are short and few heaps have a buffer in use: one thread
- * that frees for many others meets hundreds of slabs, while many such threads would hold much together, and each
- * block in a slot pins its slab. Blocks so large that a slot
- * would hold but one are pushed at once.
- * The slots are allocated when the first is opened: they are several times what the rest of a heap takes,
- * and most threads free only what they might have allocated.
+ * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is bounded: as many
+ * slots of OUT_SLOT_BYTES at most, and half as many slow paths, or openings by single frees, between flushes. They are
+ * OUT_SLOTS_LEAST, or more where chains are short and few heaps have a buffer in use: one thread that frees for many
+ * others meets hundreds of slabs, while many such threads would hold much together, and each block in a slot pins
+ * its slab. Blocks so large that a slot would hold but one are pushed at once.
+ *
+ * The slots are allocated when the first is opened: they are several times what the rest of a heap takes, and most
+ * threads free only what they might have allocated.
  *
  * SYNCHRONIZATION: owner only; a count of the buffers in use is atomic. The blocks in it are out, and pin
  * their slabs.
