@@ -220,32 +220,47 @@ static void free_slowly(void *p, struct heap *entered, uintptr_t word)
     heap_close(entered, h);
 }
 
+static HAK_NOINLINE void pass_on_slowly(struct heap *h, void *p)
+{
+    uintptr_t word = registry_word(p);
+    if (outbuf_start(&h->out, unit_word_class(word), p))
+        heap_leave(h);
+    else
+        free_slowly(p, h, word);
+}
+
 /* The block is alone in the bin, so its link needs no reading, which would be to wait for its line. */
 static void pass_on(struct heap *h, unsigned class_no, void *p)
 {
     h->bin[class_no].head = NULL;
     atomic_signal_fence(memory_order_seq_cst); /* in one list at most */
     h->bin[class_no].room = 0;
-    if (HAK_LIKELY(outbuf_add(&h->out, p)) || outbuf_start(&h->out, class_no, p))
+    if (HAK_LIKELY(outbuf_add(&h->out, p)))
         heap_leave(h);
     else
-        free_slowly(p, h, registry_word(p));
+        pass_on_slowly(h, p);
 }
 
-/* A bin that keeps none has just this block, unless its thread once vanished or left between two steps. (That free
- * hands on the bin's place instead costs it an instruction at each call.) */
-HAK_NOINLINE void free_overflow(void *p, struct heap *h)
+static HAK_NOINLINE void free_flush(struct heap *h, unsigned class_no)
 {
-    unsigned class_no = unit_word_class(registry_word(p));
-    struct bin *bin = &h->bin[class_no];
-    if (HAK_LIKELY(bin->limit == 0 && bin->room == -1)) {
-        pass_on(h, class_no, p);
-        return;
-    }
     COUNT(free_slow);
     struct heap *work = heap_open(h);
     flush_overflow(work, class_no);
     heap_close(h, work);
+}
+
+/* A bin that keeps none has just this block, unless its thread once vanished or left between two steps. (That free
+ * hands on the bin's place instead costs it an instruction at each call.) `room` is loaded by itself: a load of both
+ * counts at once can't be forwarded from the store of one, and waits until the block's line has come. */
+HAK_NOINLINE void free_overflow(void *p, struct heap *h)
+{
+    unsigned class_no = unit_word_class(registry_word(p));
+    int32_t room = h->bin[class_no].room;
+    HAK_OPAQUE(room);
+    if (HAK_LIKELY(h->bin[class_no].limit == 0 && room == -1))
+        pass_on(h, class_no, p);
+    else
+        free_flush(h, class_no);
 }
 
 /* False: not another's, or what the slot holds must be sent off first (there may be no slots yet). */
