@@ -28,7 +28,8 @@
 #define RUN        (1000u << 10)
 #define SHORT_RUN  (50u << 10)
 #define WHALE      (1500u << 10)
-#define GREAT      (1000u << 20) /* more than the cache of whales maps; never touched */
+#define GREAT      (1000u << 20)  /* more than the cache of whales maps at first; never touched */
+#define GREATEST   (4000ul << 20) /* more than twice as much: none that is cached will do */
 
 static struct step_shared *shared;
 static void *given[GIVEN_MOST]; /* by the stepped thread, while the other one is not asked */
@@ -126,9 +127,17 @@ static void keep_middle(void)
     keep_many(MIDDLE, 100);
 }
 
+/* None of them stays with the process, however use swings. */
 static void keep_runs(void)
 {
+    mallopt(M_TRIM_THRESHOLD, 0);
     keep_many(RUN, 48);
+}
+
+static void drop_runs(void)
+{
+    drop_kept();
+    mallopt(M_TRIM_THRESHOLD, 8 << 20);
 }
 
 /* Short, as copying is stepped too, byte by byte. */
@@ -268,9 +277,9 @@ static void malloc_whale(void)
     keep(malloc(WHALE));
 }
 
-static void malloc_great(void)
+static void malloc_greatest(void)
 {
-    keep(malloc(GREAT));
+    keep(malloc(GREATEST));
 }
 
 static void free_one(void)
@@ -405,18 +414,18 @@ static const struct scenario scenarios[] = {
      .expects = "heap_flush_bin owned_push_remote owned_claim claim_owner settle "},
     {"deposit", prepare_deposit, free_one, drop_kept, NULL,
      .expects = "free_overflow owned_push_remote claim_owner slab_put_owner let_go shared_push "},
-    {"run free: purge", keep_runs, free_one, drop_kept, NULL,
+    {"run free: purge", keep_runs, free_one, drop_runs, NULL,
      .expects = "run_free purge_excess purge_units ", .from = "purge_units "},
-    {"run free: retirement", keep_runs, free_one, drop_kept, NULL,
+    {"run free: retirement", keep_runs, free_one, drop_runs, NULL,
      .expects = "retire_if_empty registry_unpublish rcu_retire poll_alone ",
      .from = "retire_if_empty "},
-    {"run free: grace period", keep_runs, free_one, drop_kept, NULL,
+    {"run free: grace period", keep_runs, free_one, drop_runs, NULL,
      .expects = "batch_end segment_reclaim os_unmap ", .from = "segment_reclaim "},
     {"whale, cached", keep_whales, free_one, nothing, NULL,
      .expects = "whale_free cache_put slot_fill "},
     {"whale from the cache", give_small, malloc_whale, drop_kept, NULL,
      .expects = "cache_take slot_take "},
-    {"whale, mapped", nothing, malloc_great, drop_kept, NULL,
+    {"whale, mapped", nothing, malloc_greatest, drop_kept, NULL,
      .expects = "whale_alloc publish os_map_aligned "},
     {"whale grows", keep_whales, grow, drop_kept, NULL,
      .expects = "whale_resize whale_move os_move "},

@@ -27,7 +27,7 @@ static void test_runs(void **state)
     for (size_t i = 0; i < 64; i++) {
         assert_int_equal(p[i][0], i);
         assert_int_equal(p[i][run_bytes(p[i]) - 1], i);
-        run_free(p[i]);
+        run_free(p[i], true);
         assert_int_not_equal(registry_word(p[i]), UNIT_RUN);
     }
 }
@@ -42,8 +42,8 @@ static void test_runs_resize_in_place(void **state)
     assert_true(run_resize(p, KIB(600)));
     assert_int_equal(run_bytes(p), KIB(640));
     char *next = run_alloc(KIB(64), 16, &zeroed);
-    run_free(next);
-    run_free(p);
+    run_free(next, true);
+    run_free(p, true);
 }
 
 static void test_whales_are_registered(void **state)
@@ -56,7 +56,7 @@ static void test_whales_are_registered(void **state)
     assert_int_equal(registry_word(p + UNIT_SIZE), UNIT_FOREIGN);
     assert_int_equal(whale_bytes(p), MIB(3));
     whale_set_cache_limit(0);
-    whale_free(p);
+    whale_free(p, true);
     assert_int_equal(registry_word(p), UNIT_FOREIGN);
     assert_null(registry_region(p));
     whale_set_cache_limit(MIB(8));
@@ -70,7 +70,7 @@ static void take_and_free(char **p)
     for (int i = 0; i < BOUNDED; i++)
         memset(p[i] = whale_alloc(MIB(2), 16, &zeroed), 1, MIB(2));
     for (int i = 0; i < BOUNDED; i++)
-        whale_free(p[i]);
+        whale_free(p[i], true);
 }
 
 /* The first of all tests: what use swings by counts. */
@@ -83,7 +83,7 @@ static void test_the_cache_is_bounded(void **state)
     for (int i = 0; i < BOUNDED; i++)
         memset(p[i] = whale_alloc(MIB(2), 16, &zeroed), 1, MIB(2));
     for (size_t i = 0; i < BOUNDED; i++) { /* 8 MiB, and half of what is in use */
-        whale_free(p[i]);
+        whale_free(p[i], true);
         assert_true(whale_cached_bytes() <= MIB(8) + (BOUNDED - 1 - i) * MIB(2) / 2);
     }
     assert_int_equal(whale_cached_bytes(), MIB(8));
@@ -92,10 +92,10 @@ static void test_the_cache_is_bounded(void **state)
     char *large = whale_alloc(MIB(60), 16, &zeroed); /* none is near that: the cache stays */
     assert_true(zeroed);
     memset(large, 1, MIB(60));
-    whale_free(large); /* more than the bound by itself */
+    whale_free(large, true); /* more than the bound by itself */
     assert_int_equal(whale_cached_bytes(), MIB(48));
     whale_drop_cache();
-    whale_free(whale_alloc(MIB(2), 16, &zeroed));
+    whale_free(whale_alloc(MIB(2), 16, &zeroed), true);
     assert_int_equal(whale_cached_bytes(), MIB(2));
     assert_true(whale_drop_cache());
     assert_int_equal(whale_cached_bytes(), 0);
@@ -111,7 +111,7 @@ static void free_sparse(int count)
     for (int i = 0; i < count; i++)
         memset(p[i] = whale_alloc(MIB(4), 16, &zeroed), 1, KIB(400));
     for (int i = 0; i < count; i++)
-        whale_free(p[i]);
+        whale_free(p[i], true);
 }
 
 /* What was never written to holds no memory, and is kept beyond the bound (of 12 MiB here), as soon as it has been seen
@@ -131,7 +131,7 @@ static void test_sparse_whales_are_kept(void **state)
         assert_int_equal(whale_cached_bytes(), SPARSE * MIB(4));
         char *dense = whale_alloc(MIB(60), 16, &zeroed);
         memset(dense, 1, MIB(60));
-        whale_free(dense);
+        whale_free(dense, true);
         assert_in_range(whale_cached_bytes(), 0, SPARSE * MIB(4));
     }
     whale_drop_cache();
@@ -145,26 +145,26 @@ static void test_cached_whales_are_reused(void **state)
     bool zeroed;
     char *p = whale_alloc(MIB(4), 16, &zeroed);
     p[0] = 1;
-    whale_free(p);
+    whale_free(p, true);
     assert_int_equal(registry_word(p), UNIT_FREE);
     assert_ptr_equal(whale_alloc(MIB(4) - KIB(200), 16, &zeroed), p);
     assert_false(zeroed);
     assert_int_equal(registry_word(p), UNIT_WHALE);
     assert_int_equal(whale_bytes(p), MIB(4));
-    whale_free(p);
+    whale_free(p, true);
     char *longer = whale_alloc(MIB(6), 16, &zeroed);
     assert_false(zeroed);
     assert_int_equal(longer[0], 1);
     assert_int_equal(whale_bytes(longer), MIB(6));
     assert_int_equal(whale_cached_bytes(), 0);
-    whale_free(longer);
+    whale_free(longer, true);
     char *shorter = whale_alloc(KIB(3500), 16, &zeroed);
     assert_ptr_equal(shorter, longer);
     assert_int_equal(whale_bytes(shorter), KIB(3500));
-    whale_free(shorter);
+    whale_free(shorter, true);
     char *aligned = whale_alloc(MIB(4), MIB(64), &zeroed);
     assert_int_equal((uintptr_t)aligned % MIB(64), 0);
-    whale_free(aligned);
+    whale_free(aligned, true);
     whale_drop_cache();
 }
 
@@ -196,7 +196,7 @@ static void test_whales_grow_where_they_are_or_move(void **state)
     assert_true(moved >= 10);
     p = whale_resize(p, MIB(2));
     assert_int_equal(whale_bytes(p), MIB(2));
-    whale_free(p);
+    whale_free(p, true);
     whale_drop_cache();
 }
 
@@ -207,10 +207,10 @@ static void test_addresses_do_not_march(void **state)
     bool zeroed;
     whale_set_cache_limit(0);
     for (int i = 0; i < 100; i++)
-        whale_free(whale_alloc(MIB(64), 16, &zeroed));
+        whale_free(whale_alloc(MIB(64), 16, &zeroed), true);
     long before = rss_kib();
     for (int i = 0; i < 20000; i++)
-        whale_free(whale_alloc(MIB(64), 16, &zeroed));
+        whale_free(whale_alloc(MIB(64), 16, &zeroed), true);
     assert_true(rss_kib() < before + 2048);
     whale_set_cache_limit(MIB(8));
 }
@@ -231,16 +231,16 @@ static void test_runs_beyond_cut_up_segments(void **state)
     for (int i = 0; i < CUT; i++)
         cut[i] = run_alloc(KIB(64), 16, &zeroed);
     for (int i = 0; i < CUT; i += 2)
-        run_free(cut[i]);
+        run_free(cut[i], true);
     registry_walk(count_segments, &before);
     for (int i = 0; i < RUNS; i++)
         run[i] = run_alloc(KIB(128), 16, &zeroed);
     registry_walk(count_segments, &after);
     assert_true(after - before <= RUNS * 2 / 64 + 2);
     for (int i = 0; i < RUNS; i++)
-        run_free(run[i]);
+        run_free(run[i], true);
     for (int i = 1; i < CUT; i += 2)
-        run_free(cut[i]);
+        run_free(cut[i], true);
 }
 
 static void test_aligned_whales(void **state)
@@ -251,7 +251,7 @@ static void test_aligned_whales(void **state)
         char *p = whale_alloc(MIB(2), alignment, &zeroed);
         assert_non_null(p);
         assert_int_equal((uintptr_t)p % alignment, 0);
-        whale_free(p);
+        whale_free(p, true);
     }
     whale_drop_cache();
 }

@@ -6,6 +6,7 @@
 
 #include "global/os.h"
 #include "global/segment.h"
+#include "global/swing.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -32,7 +33,7 @@ static void test_units_are_distinct(void **state)
         assert_int_equal(segment_unit_of(p), taken[i].first);
     }
     for (int i = 0; i < COUNT; i++)
-        segment_return(taken[i].segment, taken[i].first, 1);
+        segment_return(taken[i].segment, taken[i].first, 1, true);
 }
 
 static void test_runs_are_whole_and_aligned(void **state)
@@ -45,7 +46,7 @@ static void test_runs_are_whole_and_aligned(void **state)
             assert_true(taken.first + count <= UNITS_PER_SEGMENT);
             uintptr_t at = (uintptr_t)segment_unit(taken.segment, taken.first);
             assert_int_equal(at % alignment, 0);
-            segment_return(taken.segment, taken.first, count);
+            segment_return(taken.segment, taken.first, count, true);
         }
 }
 
@@ -58,7 +59,7 @@ static void test_zeroed_is_true(void **state)
         for (size_t k = 0; taken.zeroed && k < taken.units * UNIT_SIZE; k += 512)
             assert_int_equal(p[k], 0);
         memset(p, 1, taken.units * UNIT_SIZE);
-        segment_return(taken.segment, taken.first, taken.units);
+        segment_return(taken.segment, taken.first, taken.units, true);
         if (i % 7 == 0)
             segment_purge(0);
     }
@@ -67,11 +68,11 @@ static void test_zeroed_is_true(void **state)
 enum { LIMIT = 128, SWUNG = 1000, STAY = 100 };
 
 /* The most that were dirty while `returned` of SWUNG units went back. */
-static long return_units(struct units *taken, int returned)
+static long return_units(struct units *taken, int returned, bool comes_again)
 {
     long most = 0;
     for (int i = 0; i < returned; i++) {
-        segment_return(taken[i].segment, taken[i].first, 1);
+        segment_return(taken[i].segment, taken[i].first, 1, comes_again);
         most = segment_dirty_units() > most ? segment_dirty_units() : most;
     }
     return most;
@@ -91,15 +92,33 @@ static void test_dirty_units_are_bounded(void **state)
     struct units taken[SWUNG];
     segment_set_purge_limit(LIMIT);
     take_units(taken, SWUNG);
-    assert_in_range(return_units(taken, SWUNG - STAY), LIMIT / 2, LIMIT + 1);
+    assert_in_range(return_units(taken, SWUNG - STAY, false), LIMIT / 2, LIMIT + 1);
     take_units(taken, SWUNG - STAY);
-    assert_in_range(return_units(taken, SWUNG - STAY), SWUNG / 3,
+    assert_in_range(return_units(taken, SWUNG - STAY, false), SWUNG / 3,
                     (LIMIT + SWUNG + LIMIT / 2) / 2 + 1);
     assert_in_range(segment_dirty_units(), LIMIT, LIMIT + STAY + LIMIT / 2);
-    return_units(taken + SWUNG - STAY, STAY);
+    return_units(taken + SWUNG - STAY, STAY, false);
     assert_in_range(segment_dirty_units(), LIMIT / 2, LIMIT + LIMIT / 2);
     segment_purge(0);
     assert_int_equal(segment_dirty_units(), 0);
+}
+
+/* An eighth of the limit for each heap, until it goes. */
+static void test_what_stays_for_heaps_goes_with_them(void **state)
+{
+    (void)state;
+    enum { HEAPS = 16, FOR_HEAPS = HEAPS * (LIMIT / 8) };
+    struct units taken[SWUNG];
+    segment_count_heaps(HEAPS);
+    for (int i = 0; i < 2; i++) {
+        take_units(taken, SWUNG);
+        return_units(taken, SWUNG, false);
+    }
+    assert_in_range(segment_dirty_units(), (LIMIT + FOR_HEAPS) / 2, LIMIT + FOR_HEAPS);
+    for (int i = 0; i < HEAPS; i++)
+        segment_count_heaps(-1);
+    assert_in_range(segment_dirty_units(), 0, LIMIT + LIMIT / 2);
+    segment_purge(0);
 }
 
 /* A unit with memory in it is taken first, even from a segment that others come before. */
@@ -109,16 +128,16 @@ static void test_dirty_units_are_taken_first(void **state)
     struct units taken[200];
     for (int i = 0; i < 200; i++)
         taken[i] = segment_take(1, UNIT_SIZE);
-    segment_return(taken[0].segment, taken[0].first, 1);
+    segment_return(taken[0].segment, taken[0].first, 1, true);
     segment_purge(0);
-    segment_return(taken[199].segment, taken[199].first, 1);
+    segment_return(taken[199].segment, taken[199].first, 1, true);
     assert_ptr_not_equal(taken[0].segment, taken[199].segment);
     struct units again = segment_take(1, UNIT_SIZE);
     assert_ptr_equal(again.segment, taken[199].segment);
     assert_int_equal(again.first, taken[199].first);
     taken[199] = again;
     for (int i = 1; i < 200; i++)
-        segment_return(taken[i].segment, taken[i].first, 1);
+        segment_return(taken[i].segment, taken[i].first, 1, true);
     segment_purge(0);
 }
 
@@ -141,7 +160,7 @@ static void test_locked_memory(void **state)
             skip();
     }
     for (int i = 0; i < 60; i++)
-        segment_return(taken[i].segment, taken[i].first, 1);
+        segment_return(taken[i].segment, taken[i].first, 1, true);
     assert_true(segment_dirty_units() >= 60);
     for (int i = 0; i < 60; i++)
         lock(SYS_munlock, taken[i]);
@@ -167,7 +186,7 @@ static void map_and_empty_many(char **base)
         base[i] = segment_unit(taken[i].segment, 0);
     }
     for (int i = 0; i < EMPTIED; i++)
-        segment_return(taken[i].segment, 0, UNITS_PER_SEGMENT);
+        segment_return(taken[i].segment, 0, UNITS_PER_SEGMENT, true);
 }
 
 static int count_mapped(char **base)
@@ -227,7 +246,7 @@ static void test_a_reader_delays_unmapping_only(void **state)
     assert_int_equal(count_mapped(base), EMPTIED);
     struct units taken = segment_take(3, UNIT_SIZE); /* allocation goes on */
     assert_int_equal(taken.units, 3);
-    segment_return(taken.segment, taken.first, 3);
+    segment_return(taken.segment, taken.first, 3, true);
     atomic_store(&reader_stage, 2);
     wait_for_stage(3);
     for (int i = 0; i < 6; i++) /* what was retired while the reader was there is two batches */
@@ -254,7 +273,7 @@ static void test_walk_sees_what_is_there(void **state)
     registry_walk(count, &after);
     assert_true(after >= 20 && after >= before);
     for (int i = 0; i < 20; i++)
-        segment_return(taken[i].segment, 0, UNITS_PER_SEGMENT);
+        segment_return(taken[i].segment, 0, UNITS_PER_SEGMENT, true);
 }
 
 static void test_foreign_addresses(void **state)
@@ -267,10 +286,28 @@ static void test_foreign_addresses(void **state)
     assert_int_equal(registry_word((void *)0xffffffffffff), UNIT_FOREIGN);
 }
 
+/* Where use swings often, all of it stays. The last of all tests: it goes for the next second or two. */
+static void test_all_stays_where_use_swings_often(void **state)
+{
+    (void)state;
+    enum { OFTEN = 6000 }; /* more than twice what the others took */
+    static struct units taken[OFTEN];
+    segment_set_purge_limit(LIMIT);
+    for (int i = 0; i < SWING_OFTEN; i++) {
+        take_units(taken, OFTEN);
+        return_units(taken, OFTEN, true);
+        assert_in_range(segment_dirty_units(), 0, 2 * LIMIT);
+    }
+    take_units(taken, OFTEN);
+    return_units(taken, OFTEN, true);
+    assert_in_range(segment_dirty_units(), OFTEN, OFTEN + LIMIT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dirty_units_are_bounded),
+        cmocka_unit_test(test_what_stays_for_heaps_goes_with_them),
         cmocka_unit_test(test_units_are_distinct),
         cmocka_unit_test(test_runs_are_whole_and_aligned),
         cmocka_unit_test(test_zeroed_is_true),
@@ -280,6 +317,7 @@ int main(void)
         cmocka_unit_test(test_a_reader_delays_unmapping_only),
         cmocka_unit_test(test_walk_sees_what_is_there),
         cmocka_unit_test(test_foreign_addresses),
+        cmocka_unit_test(test_all_stays_where_use_swings_often),
     };
     return RUN_TESTS(tests);
 }

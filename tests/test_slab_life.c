@@ -21,11 +21,20 @@ static void init(struct owned *o, uintptr_t number)
         owned_only_frees(o, i, false);
 }
 
+/* Links that other tests have left would be met before those of this one. */
+static void unlink_all(void)
+{
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        while (shared_pop(i) != NULL)
+            continue;
+}
+
 static int reset(void **state)
 {
     (void)state;
     init(&a, 1);
     init(&b, 2);
+    unlink_all();
     return 0;
 }
 
@@ -448,6 +457,86 @@ static void test_who_only_frees_from_now_on_owns_nothing(void **state)
     assert_int_equal(owner_of(s), SLAB_FREE);
 }
 
+/* With its block out it is nobody's, whoever took it; and with that freed it is FREE, whoever frees it. */
+static void test_nobody_owns_a_slab_of_one_block(void **state)
+{
+    (void)state;
+    enum { WHOLE = SIZE_CLASS_COUNT - 1 };
+    for (int by_another = 0; by_another < 2; by_another++) {
+        struct slab *s = owned_find(&a, WHOLE);
+        struct chain chain = owned_take(&a, s);
+        assert_int_equal(chain.count, 1);
+        assert_true(owner_of(s) == SLAB_UNOWNED && a.count == 0);
+        assert_int_equal(registry_word(s->base), unit_word(0, WHOLE));
+        owned_push_remote(by_another ? &b : &a, s, chain);
+        assert_true(owner_of(s) == SLAB_FREE && a.count + b.count == 0);
+    }
+}
+
+/* `count` slabs become SHARED, each with one block free. */
+static void share_many(unsigned class_no, struct slab **slabs, struct block **blocks, int count)
+{
+    for (int i = 0; i < count; i++)
+        slabs[i] = use_up(&a, class_no, &blocks[i]);
+    for (int i = 0; i < count; i++)
+        owned_push_remote(&a, slabs[i], pop(&blocks[i]));
+    owned_disown_all(&a);
+}
+
+static void empty_many(struct slab **slabs, struct block **blocks, int count)
+{
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(owner_of(slabs[i]), SLAB_SHARED);
+        free_rest(&b, slabs[i], blocks[i]);
+    }
+    assert_all_free(slabs, count);
+}
+
+static int count_found(unsigned class_no, int most)
+{
+    int found = 0;
+    for (struct slab *s; found < most && (s = shared_pop(class_no)) != NULL;)
+        found += slab_class(s) == class_no && owner_of(s) == SLAB_SHARED;
+    return found;
+}
+
+/* Where two classes are not used any more, but the descriptors are linked under both, slabs of a third are found all
+ * the same, once a few were made; and so are slabs of those two that are SHARED still. */
+static void test_links_of_classes_out_of_use_are_cleared(void **state)
+{
+    (void)state;
+    enum { COUNT = 20, FIRST_FEW = 5, THIRD = 15 };
+    struct slab *slabs[COUNT], *still;
+    struct block *blocks[COUNT], *rest;
+    owned_only_frees(&b, CLASS, true);
+    owned_only_frees(&b, SMALL, true);
+    share_many(CLASS, slabs, blocks, COUNT);
+    empty_many(slabs, blocks, COUNT);
+    share_many(SMALL, slabs, blocks, COUNT);
+    empty_many(slabs, blocks, COUNT);
+    share_many(CLASS, &still, &rest, 1);
+    share_many(THIRD, slabs, blocks, COUNT);
+    assert_in_range(count_found(THIRD, COUNT), COUNT - FIRST_FEW, COUNT);
+    assert_int_equal(count_found(CLASS, COUNT), 1);
+    empty_many(slabs, blocks, COUNT);
+    empty_many(&still, &rest, 1);
+}
+
+/* It comes again if it takes half of what it returns, of late. */
+static void test_who_comes_again(void **state)
+{
+    (void)state;
+    assert_false(owned_returns(&a, 2));
+    owned_takes(&a, 1);
+    assert_true(owned_returns(&a, 1));
+    assert_false(owned_returns(&a, 1));
+    owned_takes(&a, 1000000);
+    assert_true(owned_returns(&a, 1));
+    for (int i = 0; i < 1000; i++)
+        owned_returns(&a, 1000);
+    assert_false(owned_returns(&a, 1));
+}
+
 /* Of what is free, else of what was not cut yet; by whichever heap comes. */
 static void test_a_slab_of_which_few_are_taken_goes_on(void **state)
 {
@@ -508,6 +597,9 @@ int main(void)
         TEST(test_who_only_frees_leaves_the_slab),
         TEST(test_who_only_frees_claims_for_others),
         TEST(test_who_only_frees_from_now_on_owns_nothing),
+        TEST(test_nobody_owns_a_slab_of_one_block),
+        TEST(test_links_of_classes_out_of_use_are_cleared),
+        TEST(test_who_comes_again),
         TEST(test_a_slab_of_which_few_are_taken_goes_on),
         TEST(test_few_leave_the_rest_of_the_free_list),
     };

@@ -1,6 +1,6 @@
 /*
  * test_swing.c: what has fallen and risen again counts, and for how long; growth, the first fall and what merely
- * stays in use do not.
+ * stays in use do not; and what swings deep is told from what does so often.
  */
 #include "testing.h"
 
@@ -23,7 +23,7 @@ static void test_growth_and_the_first_fall_prove_nothing(void **state)
         assert_int_equal(swing_width(&s), 0);
     }
     for (int i = 0; i < 50; i++) {
-        swing_return(&s, 10);
+        swing_return(&s, 10, true);
         assert_int_equal(swing_width(&s), 0);
     }
     assert_int_equal(swing_used(&s), 500);
@@ -34,14 +34,14 @@ static void test_what_rises_again_counts(void **state)
     (void)state;
     struct swing s = {0};
     swing_take(&s, 100);
-    swing_return(&s, 80);
+    swing_return(&s, 80, true);
     swing_take(&s, 30);
     assert_int_equal(swing_width(&s), 30);
-    swing_return(&s, 10);
+    swing_return(&s, 10, true);
     assert_int_equal(swing_width(&s), 30);
     swing_take(&s, 500); /* from 20 to the old peak of 100; beyond, it is growth */
     assert_int_equal(swing_width(&s), 80);
-    swing_return(&s, 500);
+    swing_return(&s, 500, true);
     assert_int_equal(swing_width(&s), 80);
 }
 
@@ -51,7 +51,7 @@ static void test_it_is_forgotten(void **state)
     struct swing s = {0};
     swing_width(&s);
     swing_take(&s, 100);
-    swing_return(&s, 100);
+    swing_return(&s, 100, true);
     swing_take(&s, 60);
     let_a_window_pass(&s);
     assert_int_equal(swing_width(&s), 60);
@@ -66,10 +66,92 @@ static void test_a_swing_over_two_windows(void **state)
     struct swing s = {0};
     swing_width(&s);
     swing_take(&s, 100);
-    swing_return(&s, 90);
+    swing_return(&s, 90, true);
     let_a_window_pass(&s);
     swing_take(&s, 70);
     assert_int_equal(swing_width(&s), 70);
+}
+
+static void fall_and_rise(struct swing *s, long to, int times)
+{
+    long from = swing_used(s);
+    for (int i = 0; i < times; i++) {
+        swing_return(s, from - to, true);
+        swing_take(s, from - to);
+    }
+}
+
+static void test_often_is_deep_and_three_times(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_take(&s, 100);
+    fall_and_rise(&s, 50, 100); /* half of the peak: not below it */
+    assert_false(swing_is_often(&s));
+    fall_and_rise(&s, 49, SWING_OFTEN - 1);
+    assert_false(swing_is_often(&s));
+    swing_return(&s, 100, true);
+    swing_take(&s, 75); /* not above three quarters */
+    fall_and_rise(&s, 0, 100);
+    assert_false(swing_is_often(&s));
+    swing_take(&s, 1);
+    assert_true(swing_is_often(&s));
+}
+
+static void test_small_swings_say_nothing_of_large_ones(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_take(&s, 100);
+    fall_and_rise(&s, 0, 100);
+    swing_take(&s, 100); /* twice as high */
+    assert_true(swing_is_often(&s));
+    swing_take(&s, 2);
+    assert_false(swing_is_often(&s));
+    fall_and_rise(&s, 0, SWING_OFTEN - 1);
+    assert_false(swing_is_often(&s));
+    fall_and_rise(&s, 0, 1);
+    assert_true(swing_is_often(&s));
+}
+
+static void test_often_is_of_late(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_width(&s);
+    swing_take(&s, 100);
+    fall_and_rise(&s, 0, SWING_OFTEN);
+    let_a_window_pass(&s);
+    assert_true(swing_is_often(&s));
+    let_a_window_pass(&s);
+    assert_false(swing_is_often(&s));
+}
+
+/* Both windows are over when nobody has asked for as long as both. */
+static void test_forgotten_without_asking(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_width(&s);
+    swing_take(&s, 100);
+    fall_and_rise(&s, 0, SWING_OFTEN);
+    usleep(SWING_MS * 1000);
+    let_a_window_pass(&s);
+    assert_int_equal(swing_width(&s), 0);
+    assert_false(swing_is_often(&s));
+}
+
+/* Where one takes and another returns, it has swung, but is not often. */
+static void test_who_only_returns_may_not_come_again(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    for (int i = 0; i < 100; i++) {
+        swing_take(&s, 100);
+        swing_return(&s, 100, false);
+    }
+    assert_int_equal(swing_width(&s), 100);
+    assert_false(swing_is_often(&s));
 }
 
 int main(void)
@@ -79,6 +161,11 @@ int main(void)
         cmocka_unit_test(test_what_rises_again_counts),
         cmocka_unit_test(test_it_is_forgotten),
         cmocka_unit_test(test_a_swing_over_two_windows),
+        cmocka_unit_test(test_often_is_deep_and_three_times),
+        cmocka_unit_test(test_small_swings_say_nothing_of_large_ones),
+        cmocka_unit_test(test_often_is_of_late),
+        cmocka_unit_test(test_forgotten_without_asking),
+        cmocka_unit_test(test_who_only_returns_may_not_come_again),
     };
     return RUN_TESTS(tests);
 }

@@ -27,6 +27,7 @@
 #define BIN_GROWN      4       /* times the first bound */
 #define BIN_LEAN       64      /* blocks: a bin of as few, or fewer, shrinks to none */
 #define OVERFLOWS_MOST 4       /* without running out, until a bin shrinks */
+#define OVERFLOWS_LEAN 16      /* the same, to none: such a bin gives back little each time */
 #define GROWN_BYTES    MIB(4)  /* beyond the first bounds, of all bins of a heap */
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
 
@@ -80,7 +81,7 @@ static void close_bin(struct heap *h, unsigned class_no)
 void heap_bin_ran_over(struct heap *h, unsigned class_no)
 {
     int32_t limit = h->bin[class_no].limit;
-    if (h->ran_over[class_no] < OVERFLOWS_MOST)
+    if (h->ran_over[class_no] < (limit > BIN_LEAN ? OVERFLOWS_MOST : OVERFLOWS_LEAN))
         h->ran_over[class_no]++;
     else if (limit > BIN_LEAN)
         resize_bin(h, class_no, limit / 2);
@@ -99,6 +100,8 @@ static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limi
 void heap_bin_ran_out(struct heap *h, unsigned class_no)
 {
     int32_t limit = h->bin[class_no].limit;
+    if (limit == 0)
+        outbuf_flush(&h->out, &h->owned); /* it has only freed: this may be what it wants now */
     if (limit < first_limit[class_no])
         resize_bin(h, class_no, first_limit[class_no]);
     else if (h->ran_over[class_no] > 0)

@@ -40,6 +40,7 @@ struct heap {
     struct owned owned;                 /* owner only */
     uint8_t ran_over[SIZE_CLASS_COUNT]; /* owner only: how often, since it ran out */
     size_t grown;      /* owner only: bytes by which bins may hold more than at first */
+    uint32_t refills;  /* owner only: a count */
     uint64_t refilled; /* owner only: a bit a class; none in an empty heap */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */

@@ -12,7 +12,8 @@
 
 #include <errno.h>
 
-#define REFILL_ENOUGH 16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
+#define REFILLS_A_PURGE 64
+#define REFILL_ENOUGH   16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
 
 /* ---- malloc ---- */
 
@@ -72,6 +73,8 @@ static void *small_alloc(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     outbuf_tick(&h->out, &h->owned);
+    if (++h->refills % REFILLS_A_PURGE == 0)
+        segment_purge_some();
     heap_bin_ran_out(h, class_no);
     if (bin->head == NULL && !fill_empty(h, class_no)) {
         give_back_all(h, 0);
@@ -94,6 +97,7 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroe
     if (size > SIZE_MAX_ASK || alignment > SIZE_MAX_ASK / 2)
         return NULL;
     outbuf_tick(&h->out, &h->owned);
+    owned_takes(&h->owned, size >> UNIT_SHIFT);
     void *p = map_large(size, alignment, zeroed);
     if (p == NULL && give_back_all(h, 0))
         p = map_large(size, alignment, zeroed);
@@ -196,16 +200,22 @@ static void slab_free(struct heap *h, void *p)
     }
 }
 
+/* Without a heap there is no telling. */
+static bool comes_again(struct heap *h, size_t bytes)
+{
+    return h != NULL && owned_returns(&h->owned, bytes >> UNIT_SHIFT);
+}
+
 static void free_by_word(struct heap *h, void *p, uintptr_t word)
 {
     switch (word) {
     case UNIT_FREE:
         os_die("free(%p): nothing is allocated there (a double free?); aborting", p);
     case UNIT_RUN:
-        run_free(p);
+        run_free(p, comes_again(h, run_bytes(p)));
         break;
     case UNIT_WHALE:
-        whale_free(p);
+        whale_free(p, comes_again(h, whale_bytes(p)));
         break;
     default:
         slab_free(h, p);

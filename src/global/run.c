@@ -26,12 +26,12 @@ void *run_alloc(size_t bytes, size_t alignment, bool *zeroed)
     return p;
 }
 
-void run_free(void *p)
+void run_free(void *p, bool comes_again)
 {
     struct segment *s = segment_of(p);
     unsigned units = units_for(run_bytes(p));
     registry_set_word(p, UNIT_FREE);
-    segment_return(s, segment_unit_of(p), units);
+    segment_return(s, segment_unit_of(p), units, comes_again);
 }
 
 size_t run_bytes(const void *p)
@@ -50,6 +50,6 @@ bool run_resize(void *p, size_t bytes)
         return false;
     set_units(s, first, want);
     if (want < have)
-        segment_return(s, first + want, have - want);
+        segment_return(s, first + want, have - want, false);
     return true;
 }

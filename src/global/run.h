@@ -12,7 +12,7 @@
 
 /* bytes <= SEGMENT_SIZE; a power-of-two alignment up to SEGMENT_SIZE. *zeroed: it all reads as zero. */
 void *run_alloc(size_t bytes, size_t alignment, bool *zeroed);
-void run_free(void *p);
+void run_free(void *p, bool comes_again);
 size_t run_bytes(const void *p);
 /* Makes it smaller or larger where it is. */
 bool run_resize(void *p, size_t bytes);

@@ -489,11 +489,6 @@ void segment_set_purge_limit(long units)
     atomic_store_explicit(&purge_limit_units, min_long(units, most), memory_order_relaxed);
 }
 
-void segment_count_heaps(long more)
-{
-    atomic_fetch_add_explicit(&heaps, more, memory_order_relaxed);
-}
-
 void segment_set_heaps(long now)
 {
     atomic_store_explicit(&heaps, now, memory_order_relaxed);
@@ -501,17 +496,24 @@ void segment_set_heaps(long now)
 
 /* ---- how much stays dirty ---- */
 
+/* Beyond the limit: what is in use, and half of the limit (some for each heap, if that is more). */
+static long dirty_more(long limit)
+{
+    long counted = atomic_load_explicit(&heaps, memory_order_relaxed); /* may be too few, or less */
+    long for_heaps = min_long(max_long(counted, 0), HEAPS_MOST) * (limit / HEAP_SHARE);
+    return swing_used(&in_use) + max_long(limit / 2, for_heaps);
+}
+
 /* At least the limit, and as much as use swings by, since that will be wanted again (and a little more, that estimates
- * may differ); but beyond the limit no more than is in use, and half of the limit (some for each heap, if that is more)
- * besides: nobody may be there to give it back once the program does no more. */
+ * may differ). But nobody may be there to give it back once the program does no more: so where it does not swing
+ * often, what stays is bounded by what is in use. */
 static long dirty_most(void)
 {
     long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
-    long counted = atomic_load_explicit(&heaps, memory_order_relaxed); /* may be too few, or less */
-    long for_heaps = min_long(max_long(counted, 0), HEAPS_MOST) * (limit / HEAP_SHARE);
-    long more = swing_used(&in_use) + max_long(limit / 2, for_heaps);
     long wanted = swing_width(&in_use) + limit / SWING_MARGIN;
-    return limit == 0 ? 0 : max_long(limit, min_long(wanted, limit + more));
+    if (!swing_is_often(&in_use))
+        wanted = min_long(wanted, limit + dirty_more(limit));
+    return limit == 0 ? 0 : max_long(limit, wanted);
 }
 
 /* A bounded part at a time: the next who returns units goes on. Where the system refuses (locked
@@ -529,12 +531,25 @@ static void purge_excess(long returned)
         segment_purge(refused + max_long(keep, dirty - at_a_time));
 }
 
-void segment_return(struct segment *s, unsigned first, unsigned count)
+void segment_purge_some(void)
+{
+    purge_excess(0);
+}
+
+/* One that goes may have been the last that would give back what was kept for it. */
+void segment_count_heaps(long more)
+{
+    atomic_fetch_add_explicit(&heaps, more, memory_order_relaxed);
+    if (more < 0)
+        segment_purge_some();
+}
+
+void segment_return(struct segment *s, unsigned first, unsigned count, bool comes_again)
 {
     uint64_t mask = mask_of(first, count);
     atomic_fetch_or_explicit(&s->dirty, mask, memory_order_relaxed);
     atomic_fetch_add_explicit(&dirty_units, count, memory_order_relaxed);
-    swing_return(&in_use, count);
+    swing_return(&in_use, count, comes_again);
     put_back(s, mask);
     hint_dirty(s);
     purge_excess(count);

@@ -46,7 +46,8 @@ struct units {
 struct units segment_take(unsigned count, size_t alignment);
 /* Takes the units that follow, if all are free. */
 bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *zeroed);
-void segment_return(struct segment *s, unsigned first, unsigned count);
+/* comes_again: see swing_return. */
+void segment_return(struct segment *s, unsigned first, unsigned count, bool comes_again);
 
 HAK_INLINE char *segment_unit(struct segment *s, unsigned unit)
 {
@@ -82,6 +83,8 @@ HAK_INLINE struct segment *segment_of_slab(struct slab *s)
 /* Purges free units until at most `keep` dirty ones are left; false if there were none to purge. */
 bool segment_purge(long keep);
 long segment_dirty_units(void);
+/* A part of what is beyond the bound: what stays shrinks in time where use does not swing any more. */
+void segment_purge_some(void);
 /* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
 /* So many more (or fewer) heaps are in use. */

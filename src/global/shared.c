@@ -4,6 +4,10 @@
 #include "shared.h"
 #include "counters.h"
 
+#define UNLINKED_AT_ONCE 4u /* so that what is linked gets less, but no call takes long */
+
+static_assert(SLAB_LINKS == 2, "there is one other link");
+
 static struct {
     _Alignas(HAK_CACHE_LINE) lf_stack slabs[SLAB_LINKS];
 } stacks[SIZE_CLASS_COUNT];
@@ -20,12 +24,17 @@ static bool push_by(struct slab *s, unsigned class_no, unsigned k)
     return true;
 }
 
-void shared_push(struct slab *s)
+/* By that link if it can be. */
+static void push_first_by(struct slab *s, unsigned k)
 {
     unsigned class_no = slab_class(s);
-    for (unsigned k = 0; k < SLAB_LINKS; k++)
-        if (push_by(s, class_no, k))
-            return;
+    if (!push_by(s, class_no, k))
+        push_by(s, class_no, 1 - k);
+}
+
+void shared_push(struct slab *s)
+{
+    push_first_by(s, 0);
 }
 
 static struct slab *pop_by(unsigned class_no, unsigned k)
@@ -45,4 +54,25 @@ struct slab *shared_pop(unsigned class_no)
 {
     struct slab *s = pop_by(class_no, 0);
     return s != NULL ? s : pop_by(class_no, 1);
+}
+
+/* The next ones of a stack lose their links. Those that are SHARED still go on by the other, lest they are met again. */
+static void unlink_some(unsigned class_no, unsigned k)
+{
+    for (unsigned i = 0; i < UNLINKED_AT_ONCE; i++) {
+        struct slab *s = pop_by(class_no, k);
+        if (s == NULL)
+            return;
+        if (atomic_load_explicit(&s->owner, memory_order_seq_cst) == SLAB_SHARED)
+            push_first_by(s, 1 - k);
+    }
+}
+
+void shared_unlink_stale(struct slab *s)
+{
+    for (unsigned k = 0; k < SLAB_LINKS; k++) {
+        unsigned linked = atomic_load_explicit(&s->linked[k], memory_order_relaxed);
+        if (linked != 0 && linked != slab_class(s) + 1)
+            unlink_some(linked - 1, k);
+    }
 }

@@ -5,6 +5,12 @@
  * wanted is waste. What use has fallen by and risen to again will likely be wanted once more, so that much is worth
  * keeping. The first fall proves nothing yet, nor does growth, nor what merely stays in use.
  *
+ * It swings often if it fell below half of its peak, and rose to three quarters of it again, SWING_OFTEN times in the
+ * two windows; where the peak has more than doubled since, these do not count. What is given back then costs its pages
+ * that often. Where it swings more seldom, or not as deep, the caller may bound what it keeps by what is in use, and no
+ * program loses much time to that. The fall must be the work of who takes as well: where one makes what another frees,
+ * nobody may come again.
+ *
  * Two windows of SWING_MS at least are remembered, that which is under way and the one before. They end when somebody
  * asks; the first lasts until somebody does for the first time, and SWING_MS more.
  *
@@ -17,23 +23,33 @@
 
 #include "base.h"
 
-#define SWING_MS 1000u
+#define SWING_MS    1000u
+#define SWING_OFTEN 3
 
 struct swing {
-    _Atomic(long) used; /* in use now, in the caller's measure */
-    _Atomic(long) high; /* the most of this window */
-    _Atomic(long) peak; /* the most of this window and the one before */
-    _Atomic(long) low;  /* the least since the peak, or of this window */
+    /* Looked at in each call. */
+    _Alignas(HAK_CACHE_LINE) _Atomic(long) used; /* in use now, in the caller's measure */
+    _Atomic(long) high;                          /* the most of this window */
+    _Atomic(long) peak;                          /* the most of this window and the one before */
+    _Atomic(long) low;                           /* the least since the peak, or of this window */
     _Atomic(long)
-        rise; /* how far use rose again from `low`, at most up to `peak`: in this window */
-    _Atomic(long) rise_before; /* the same, of the window before */
+        rise; /* how far use rose again from `low`, up to `peak` at most: in this window */
+    _Atomic(bool) has_fallen; /* below half of the peak, and not risen again yet */
+
+    _Atomic(long) rise_before; /* of the window before */
+    _Atomic(long) deep;        /* how often it rose again after it had fallen: in this window */
+    _Atomic(long) deep_before; /* the same, of the window before */
+    _Atomic(long) deep_peak;   /* the peak then */
     _Atomic(uint64_t) since;   /* milliseconds: when this window began; 0: nobody has asked */
 };
 
 void swing_take(struct swing *s, long amount);
-void swing_return(struct swing *s, long amount);
+/* comes_again: the caller takes as much as it returns, or nearly, so that it will likely want it again. */
+void swing_return(struct swing *s, long amount, bool comes_again);
 /* By how much it has swung. */
 long swing_width(struct swing *s);
+/* Whether it swings often; as of when swing_width was asked last. */
+bool swing_is_often(struct swing *s);
 
 HAK_INLINE long swing_used(struct swing *s)
 {

@@ -154,12 +154,14 @@ static unsigned oldest_slot(uint64_t *since)
 }
 
 /* How much memory may be kept: a least, a part of what is in use, so that one that is wanted may fit, and as much as use
- * swings by, within bounds. */
+ * swings by, within bounds where that is not often. */
 static size_t cache_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
     size_t used = (size_t)swing_used(&in_use), width = (size_t)swing_width(&in_use);
-    return limit == 0 ? 0 : limit + used / KEPT_SHARE + min_size(width, limit * SWING_MOST);
+    if (!swing_is_often(&in_use))
+        width = min_size(width, limit * SWING_MOST);
+    return limit == 0 ? 0 : limit + used / KEPT_SHARE + width;
 }
 
 static bool is_beyond(size_t most)
@@ -374,7 +376,7 @@ static void *reuse(size_t size, size_t alignment)
         return base;
     void *resized = whale_resize(base, size);
     if (resized == NULL)
-        whale_free(base);
+        whale_free(base, true);
     return resized;
 }
 
@@ -395,11 +397,11 @@ static void keep_or_unmap(struct whale *w)
         whale_unmap(w);
 }
 
-void whale_free(void *p)
+void whale_free(void *p, bool comes_again)
 {
     struct whale *w = whale_of(p);
     cache_decay();
-    swing_return(&in_use, (long)region_size(&w->region));
+    swing_return(&in_use, (long)region_size(&w->region), comes_again);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
     keep_or_unmap(w);
 }
@@ -415,7 +417,7 @@ static void count_resized(struct whale *w, size_t size)
     if (size > had)
         swing_take(&in_use, (long)(size - had));
     else
-        swing_return(&in_use, (long)(had - size));
+        swing_return(&in_use, (long)(had - size), false);
 }
 
 /* Into a place of its own, aligned, under another descriptor, since walkers may be at the old one. The new

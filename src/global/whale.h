@@ -12,7 +12,7 @@
 
 /* A power-of-two alignment of any size. *zeroed: it all reads as zero. NULL: refused by the system. */
 void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed);
-void whale_free(void *p);
+void whale_free(void *p, bool comes_again);
 size_t whale_bytes(const void *p);
 /* Grows or shrinks it, moving its pages if it must, never copying. NULL: it is unchanged. */
 void *whale_resize(void *p, size_t bytes);

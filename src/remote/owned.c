@@ -6,13 +6,18 @@
 #include "counters.h"
 #include "../global/shared.h"
 
-#define SCAN_MOST 8u /* full slabs of a class whose remote stacks one search looks at */
+#define SCAN_MOST     8u    /* full slabs of a class whose remote stacks one search looks at */
+#define UNITS_OF_LATE 4096u /* 256 MiB */
+#define TAKEN_LEAST                                                                                \
+    2 /* of what it returns, a heap takes as large a part at least, if it comes again */
+#define POPS_MOST 64u /* SHARED slabs that one search tries: others may have claimed them all */
 
 void owned_init(struct owned *o, uintptr_t owner)
 {
     o->owner = owner;
     o->count = 0;
     o->idle_bytes = 0;
+    o->taken = o->returned = 0;
     o->deposits = ~(uint64_t)0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
         TAILQ_INIT(&o->partial[i]);
@@ -53,6 +58,29 @@ static void unlist_full(struct owned *o, struct slab *s)
     o->count--;
 }
 
+/* ---- units ---- */
+
+static void age(struct owned *o)
+{
+    if (o->taken + o->returned < UNITS_OF_LATE)
+        return;
+    o->taken /= 2;
+    o->returned /= 2;
+}
+
+void owned_takes(struct owned *o, size_t units)
+{
+    o->taken += units;
+    age(o);
+}
+
+bool owned_returns(struct owned *o, size_t units)
+{
+    o->returned += units;
+    age(o);
+    return o->taken >= o->returned / TAKEN_LEAST;
+}
+
 /* ---- ownership ---- */
 
 static void set_owner_word(struct owned *o, struct slab *s)
@@ -61,11 +89,17 @@ static void set_owner_word(struct owned *o, struct slab *s)
 }
 
 /* Of a slab with no block out, in no list. */
-static void release_to_free(struct slab *s)
+static void release_to_free(struct slab *s, bool comes_again)
 {
     registry_set_word(s->base, UNIT_FREE);
     atomic_store_explicit(&s->owner, SLAB_FREE, memory_order_release);
-    segment_return(segment_of_slab(s), s->unit, 1);
+    segment_return(segment_of_slab(s), s->unit, 1, comes_again);
+}
+
+/* The same, by the heap's own frees. */
+static void release_own_to_free(struct owned *o, struct slab *s)
+{
+    release_to_free(s, owned_returns(o, 1));
 }
 
 /* Takes over what others have pushed; the slab is in no list. */
@@ -85,7 +119,7 @@ static void drain(struct slab *s)
 static void settle(struct owned *o, struct slab *s)
 {
     if (slab_used(s) == 0)
-        release_to_free(s);
+        release_to_free(s, false);
     else if (slab_has_room_owner(s))
         list_partial(o, s);
     else
@@ -130,7 +164,7 @@ static void let_go(struct owned *o, struct slab *s)
     do {
         drain(s);
         if (slab_used(s) == 0) {
-            release_to_free(s);
+            release_to_free(s, false);
             return;
         }
         set_nobodys(s);
@@ -170,7 +204,7 @@ static void keep_bounds(struct owned *o, unsigned class_no)
         give_up(o, s);
 }
 
-static bool only_frees(const struct owned *o, unsigned class_no)
+static bool owns_none(const struct owned *o, unsigned class_no)
 {
     return (o->deposits >> class_no & 1) != 0;
 }
@@ -179,7 +213,7 @@ bool owned_claim(struct owned *o, struct slab *s)
 {
     if (!claim_owner(o, s))
         return false;
-    if (only_frees(o, slab_class(s))) {
+    if (owns_none(o, slab_class(s))) {
         let_go(o, s);
         return true;
     }
@@ -209,11 +243,18 @@ void owned_disown_all(struct owned *o)
         disown_class(o, i);
 }
 
+/* To own a slab whose only block is out would gain nothing. */
+static bool is_whole_unit(unsigned class_no)
+{
+    return size_class_bytes[class_no] == UNIT_SIZE;
+}
+
 void owned_only_frees(struct owned *o, unsigned class_no, bool only)
 {
     uint64_t bit = (uint64_t)1 << class_no;
-    o->deposits = only ? o->deposits | bit : o->deposits & ~bit;
-    if (only)
+    bool none = only || is_whole_unit(class_no);
+    o->deposits = none ? o->deposits | bit : o->deposits & ~bit;
+    if (none)
         disown_class(o, class_no);
 }
 
@@ -223,6 +264,10 @@ struct chain owned_take(struct owned *o, struct slab *s)
 {
     unlist_partial(o, s);
     struct chain chain = slab_take_owner(s);
+    if (owns_none(o, slab_class(s))) {
+        give_up(o, s);
+        return chain;
+    }
     if (!slab_has_room_owner(s))
         drain(s);
     keep_bounds(o, slab_class(s));
@@ -246,7 +291,10 @@ void owned_put(struct owned *o, struct slab *s, struct chain chain)
         unlist_full(o, s);
     slab_put_owner(s, chain);
     keep_bounds(o, slab_class(s));
-    settle(o, s);
+    if (slab_used(s) == 0)
+        release_own_to_free(o, s);
+    else
+        settle(o, s);
 }
 
 /* False: it has an owner. */
@@ -255,7 +303,10 @@ static bool deposit(struct owned *o, struct slab *s, struct chain chain)
     if (!claim_owner(o, s))
         return false;
     slab_put_owner(s, chain);
-    let_go(o, s);
+    if (slab_used(s) == 0)
+        release_own_to_free(o, s);
+    else
+        let_go(o, s);
     return true;
 }
 
@@ -272,10 +323,10 @@ static void push_remote(struct owned *o, struct slab *s, struct chain chain)
 /* The caller's blocks pin the slab's class. */
 void owned_push_remote(struct owned *o, struct slab *s, struct chain chain)
 {
-    bool only = only_frees(o, slab_class(s));
-    if (owned_has(o, s) || (!only && owned_claim(o, s)))
+    bool none = owns_none(o, slab_class(s));
+    if (owned_has(o, s) || (!none && owned_claim(o, s)))
         owned_put(o, s, chain);
-    else if (!only || !deposit(o, s, chain))
+    else if (!none || !deposit(o, s, chain))
         push_remote(o, s, chain);
 }
 
@@ -324,7 +375,7 @@ struct slab *owned_find_own(struct owned *o, unsigned class_no)
 static struct slab *find_shared(struct owned *o, unsigned class_no)
 {
     struct slab *s;
-    while ((s = shared_pop(class_no)) != NULL) {
+    for (unsigned i = 0; i < POPS_MOST && (s = shared_pop(class_no)) != NULL; i++) {
         if (owned_claim(o, s) && !TAILQ_EMPTY(&o->partial[class_no]))
             return TAILQ_FIRST(&o->partial[class_no]);
     }
@@ -337,10 +388,12 @@ static struct slab *find_free(struct owned *o, unsigned class_no)
     if (taken.units == 0)
         return NULL;
     struct slab *s = &taken.segment->slab[taken.first];
+    owned_takes(o, 1);
     slab_init_owner(s, segment_unit(taken.segment, taken.first), class_no);
     atomic_store_explicit(&s->owner, owned_token(o, class_no), memory_order_release);
     set_owner_word(o, s);
     list_partial(o, s);
+    shared_unlink_stale(s);
     return s;
 }
 

@@ -5,7 +5,8 @@
  * ("full"). Both together are bounded, to OWNED_MOST slabs over all classes and OWNED_IDLE_MOST bytes of
  * free blocks. Beyond that the oldest are given up, so that a thread that goes idle strands little: what
  * others free into a slab that it owns waits for it. Of a class that the heap only frees it owns none: it puts
- * its blocks into the slab and leaves that to whoever wants it, at once ("deposit").
+ * its blocks into the slab and leaves that to whoever wants it, at once ("deposit"). Nor does it own slabs of one
+ * block, which have none left whenever that is out.
  *
  * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving up
  * an exchange (release). Both sides of the race between giving up and a remote push look twice:
@@ -34,8 +35,9 @@ struct owned {
     struct slab_list partial[SIZE_CLASS_COUNT]; /* owner only */
     struct slab_list full[SIZE_CLASS_COUNT];    /* owner only */
     uint32_t count;                             /* owner only: slabs, over all classes */
-    size_t idle_bytes; /* owner only: in the free lists of the partial slabs */
-    uint64_t deposits; /* owner only: a bit for each class that the heap only frees */
+    size_t idle_bytes;      /* owner only: in the free lists of the partial slabs */
+    size_t taken, returned; /* owner only: units, of late: older ones count by halves */
+    uint64_t deposits;      /* owner only: a bit for each class of which it owns no slab */
 };
 
 static_assert(SIZE_CLASS_COUNT <= 64, "a bit a class");
@@ -78,6 +80,10 @@ bool owned_claim(struct owned *o, struct slab *s);
 void owned_push_remote(struct owned *o, struct slab *s, struct chain chain);
 /* The same for a caller that has no heap at all, since there was no memory for one. */
 void remote_push_ownerless(struct slab *s, struct chain chain);
+/* Units that the heap's thread took, and those that its own frees returned. */
+void owned_takes(struct owned *o, size_t units);
+/* The same; true if it takes about as many as it returns, and so will come again (global/swing.h). */
+bool owned_returns(struct owned *o, size_t units);
 /* Whether the heap only frees blocks of this class from now on. */
 void owned_only_frees(struct owned *o, unsigned class_no, bool only);
 /* Gives up every slab. */
