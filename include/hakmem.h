@@ -6,7 +6,7 @@
  * only, for a program that wants hakmem beside its C library's allocator.
  *
  * Unless a function says otherwise:
- * - sizes and alignments are bytes; sizes above PTRDIFF_MAX fail;
+ * - sizes and alignments are bytes; sizes above PTRDIFF_MAX, and any for which there are no addresses, fail;
  * - a failed allocation returns NULL and sets errno to ENOMEM; what it was given is as before;
  * - blocks are aligned to 16 bytes, those of 0 bytes are unique and can be freed;
  * - any thread may call it at any time, and so may a signal handler, whatever it interrupts (AS-safe);

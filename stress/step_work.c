@@ -313,7 +313,7 @@ static void aligned(void)
 
 static void refused(void)
 {
-    volatile size_t too_much = (size_t)1 << 50;
+    volatile size_t too_much = (size_t)1 << 45;
     free(malloc(too_much));
 }
 

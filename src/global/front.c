@@ -18,7 +18,7 @@
 #define ROOT_512(i)  ROOT_128(i), ROOT_128((i) + 128), ROOT_128((i) + 256), ROOT_128((i) + 384)
 #define ROOT_2048(i) ROOT_512(i), ROOT_512((i) + 512), ROOT_512((i) + 1024), ROOT_512((i) + 1536)
 
-static_assert(REGISTRY_LEAVES == 2048, "each root entry has its own first value");
+static_assert(REGISTRY_LEAVES == 4096, "each root entry has its own first value");
 
 #define WORD_AT(offset) (offset)...(offset) + sizeof(uintptr_t) - 1
 #define NOTHING                                                                                    \
@@ -30,5 +30,5 @@ static_assert(REGISTRY_LEAVES == 2048, "each root entry has its own first value"
 _Alignas(HAK_CACHE_LINE) struct front front = {
     .nothing = {NOTHING, NOTHING, NOTHING},
     .bin_place = {SIZE_TINY_CLASSES(X_PLACE)},
-    .root = {ROOT_2048(0)},
+    .root = {ROOT_2048(0), ROOT_2048(2048)},
 };

@@ -1,11 +1,11 @@
 /*
  * registry.h: from an address to what owns it, in two loads.
  *
- * The address space is cut at 128 GiB into leaves. A leaf has a word for each 64 KiB unit, which is all
- * that free() reads, and a pointer for each 4 MiB, which leads to the segment or whale there:
+ * The address space is cut at 32 GiB into leaves (64 GiB where addresses have 48 bits). A leaf has a word for each
+ * 64 KiB unit, which is all that free() reads, and a pointer for each 4 MiB, which leads to the segment or whale there:
  *
- *     root[p >> 37] -> leaf ->   word[p >> 16 & 0x1fffff]   what the unit is, and whose
- *                              region[p >> 22 & 0x7fff]     its segment or whale
+ *     root[p >> 35] -> leaf ->   word[p >> 16 & 0x7ffff]   what the unit is, and whose
+ *                              region[p >> 22 & 0x1fff]     its segment or whale
  *
  * A root entry is kept minus the place of its own first word, so that p >> 16 need not be masked; where
  * there is no leaf it leads to one of zeroes, so that it need not be checked either. That takes three
