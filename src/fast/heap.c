@@ -28,6 +28,7 @@
 #define BIN_LEAN       64      /* blocks: a bin of as few, or fewer, shrinks to none */
 #define OVERFLOWS_MOST 4       /* without running out, until a bin shrinks */
 #define OVERFLOWS_LEAN 16      /* the same, to none: such a bin gives back little each time */
+#define SLOT_WORTH     4       /* blocks in a slot of the out-buffer */
 #define GROWN_BYTES    MIB(4)  /* beyond the first bounds, of all bins of a heap */
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
 
@@ -78,6 +79,12 @@ static void close_bin(struct heap *h, unsigned class_no)
     resize_bin(h, class_no, 0);
 }
 
+/* Where a slot of the out-buffer holds but a few blocks, a small bin makes the longer chains, for who has use for it. */
+static bool is_to_close(const struct heap *h, unsigned class_no)
+{
+    return outbuf_most[class_no] >= SLOT_WORTH || !owned_comes_again(&h->owned);
+}
+
 void heap_bin_ran_over(struct heap *h, unsigned class_no)
 {
     int32_t limit = h->bin[class_no].limit;
@@ -85,7 +92,7 @@ void heap_bin_ran_over(struct heap *h, unsigned class_no)
         h->ran_over[class_no]++;
     else if (limit > BIN_LEAN)
         resize_bin(h, class_no, limit / 2);
-    else
+    else if (is_to_close(h, class_no))
         close_bin(h, class_no);
 }
 

@@ -5,25 +5,21 @@
  */
 #include "slab.h"
 
-#define FIRST_CUT_BYTES KIB(4)
-#define LARGEST_CUT     KIB(16)
-#define FEW_BYTES       512
+#define CUT_BYTES  KIB(4) /* at once: to touch more makes a malloc wait for as many page faults */
+#define CUT_BLOCKS 16     /* at least, where there are pages already */
+#define FEW_BYTES  512
 
-void slab_init_owner(struct slab *s, char *base, unsigned class_no)
+void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pages)
 {
+    size_t bytes = size_class_bytes[class_no];
     s->base = base;
     s->free = NULL;
     s->free_count = 0;
-    s->capacity = (uint32_t)(UNIT_SIZE / size_class_bytes[class_no]);
+    s->capacity = (uint32_t)(UNIT_SIZE / bytes);
+    s->cut = (uint32_t)max_size(CUT_BYTES / bytes, has_pages ? CUT_BLOCKS : 1);
     slab_set_used_owner(s, 0);
     atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
     atomic_store_explicit(&s->class_no, (uint8_t)class_no, memory_order_relaxed);
-}
-
-static uint32_t cut_count(size_t carved, size_t bytes)
-{
-    size_t cut = min_size(max_size(carved * bytes, FIRST_CUT_BYTES), LARGEST_CUT);
-    return (uint32_t)max_size(cut / bytes, 1);
 }
 
 /* Four of any class fill cache lines. */
@@ -52,7 +48,7 @@ struct chain slab_take_owner(struct slab *s)
 {
     struct chain chain = {s->free, s->free_last, s->free_count};
     if (chain.first == NULL)
-        chain = cut_owner(s, cut_count(slab_carved(s), slab_block_bytes(s)));
+        chain = cut_owner(s, s->cut);
     s->free = NULL;
     atomic_signal_fence(memory_order_seq_cst); /* in the child of a fork: in one list at most */
     s->free_count = 0;

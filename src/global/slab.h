@@ -52,6 +52,7 @@ struct slab {
     _Atomic(uint32_t) used;   /* atomic, relaxed; owner writes: blocks that are out */
     _Atomic(uint32_t) carved; /* atomic, relaxed; owner writes: blocks ever made */
     uint32_t capacity;        /* owner only */
+    uint32_t cut;             /* owner only: how many blocks are made at once */
     TAILQ_ENTRY(slab) entry;  /* owner only: in the owner's list (remote/owned.h) */
 };
 
@@ -94,11 +95,11 @@ HAK_INLINE bool slab_has_room_owner(struct slab *s)
     return s->free != NULL || slab_carved(s) < s->capacity;
 }
 
-/* Makes a slab of a unit that the caller has taken; the caller then publishes itself as its owner. */
-void slab_init_owner(struct slab *s, char *base, unsigned class_no);
-/* All blocks of the free list, in O(1), or else some freshly cut ones: about a page at first, then in
- * steps as large as what was cut before, so that a slab that is hardly used touches few pages. The
- * slab must have room. */
+/* Makes a slab of a unit that the caller has taken; the caller then publishes itself as its owner.
+ * has_pages: the unit was in use before, so that to touch it costs no page faults. */
+void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pages);
+/* All blocks of the free list, in O(1), or else some freshly cut ones: about a page of them, or a few more if there are
+ * pages already. The slab must have room. */
 struct chain slab_take_owner(struct slab *s);
 /* A few of the free list, or else freshly cut ones: one, or as many as fill cache lines and are about
  * half a KiB together. The slab must have room. */

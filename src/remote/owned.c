@@ -74,11 +74,16 @@ void owned_takes(struct owned *o, size_t units)
     age(o);
 }
 
+bool owned_comes_again(const struct owned *o)
+{
+    return o->taken >= o->returned / TAKEN_LEAST;
+}
+
 bool owned_returns(struct owned *o, size_t units)
 {
     o->returned += units;
     age(o);
-    return o->taken >= o->returned / TAKEN_LEAST;
+    return owned_comes_again(o);
 }
 
 /* ---- ownership ---- */
@@ -389,7 +394,7 @@ static struct slab *find_free(struct owned *o, unsigned class_no)
         return NULL;
     struct slab *s = &taken.segment->slab[taken.first];
     owned_takes(o, 1);
-    slab_init_owner(s, segment_unit(taken.segment, taken.first), class_no);
+    slab_init_owner(s, segment_unit(taken.segment, taken.first), class_no, !taken.zeroed);
     atomic_store_explicit(&s->owner, owned_token(o, class_no), memory_order_release);
     set_owner_word(o, s);
     list_partial(o, s);

@@ -82,8 +82,10 @@ void owned_push_remote(struct owned *o, struct slab *s, struct chain chain);
 void remote_push_ownerless(struct slab *s, struct chain chain);
 /* Units that the heap's thread took, and those that its own frees returned. */
 void owned_takes(struct owned *o, size_t units);
-/* The same; true if it takes about as many as it returns, and so will come again (global/swing.h). */
+/* The same; whether it comes again. */
 bool owned_returns(struct owned *o, size_t units);
+/* Whether it takes about as many as it returns, and so will likely want what it frees (global/swing.h). */
+bool owned_comes_again(const struct owned *o);
 /* Whether the heap only frees blocks of this class from now on. */
 void owned_only_frees(struct owned *o, unsigned class_no, bool only);
 /* Gives up every slab. */
