@@ -306,6 +306,60 @@ static void test_the_out_buffer_is_bounded_and_loses_nothing(void **state)
     assert_all_free(slabs, COUNT);
 }
 
+static int count_open(const struct outbuf *out)
+{
+    int open = 0;
+    for (unsigned i = 0; i < OUT_SLOTS_MOST; i++)
+        open += out->slots->slot[i].first != NULL;
+    return open;
+}
+
+/* No call flushes many slots, and all are flushed before as many calls as there may be between two frees into one. */
+static void test_all_slots_are_flushed_in_turn(void **state)
+{
+    (void)state;
+    enum { COUNT = 100, AT_ONCE = OUT_SLOTS_LEAST / 16 };
+    static struct slab *slabs[COUNT];
+    static struct block *blocks[COUNT];
+    static struct outbuf out;
+    for (int i = 0; i < COUNT; i++) {
+        slabs[i] = use_up(&a, CLASS, &blocks[i]);
+        outbuf_open(&out, &b, slabs[i], pop(&blocks[i]).first);
+    }
+    int open = count_open(&out);
+    assert_in_range(open, COUNT / 2, COUNT);
+    for (unsigned ticks = 0; ticks < OUT_SLOTS_LEAST / 2; ticks++) {
+        outbuf_tick(&out, &b);
+        assert_in_range(open - count_open(&out), 0, AT_ONCE);
+        open = count_open(&out);
+    }
+    assert_int_equal(open, 0);
+    outbuf_leave(&out);
+    for (int i = 0; i < COUNT; i++)
+        free_rest(&b, slabs[i], blocks[i]);
+    assert_all_free(slabs, COUNT);
+}
+
+/* A slot that was opened behind the sweeps of a round in which there was nothing else. */
+static void test_a_quiet_round_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    static struct outbuf out;
+    struct block *blocks;
+    struct slab *s = use_up(&a, CLASS, &blocks);
+    outbuf_open(&out, &b, s, pop(&blocks).first);
+    outbuf_flush(&out, &b);
+    while (out.swept != OUT_SLOTS_LEAST - OUT_SLOTS_LEAST / 16)
+        outbuf_tick(&out, &b);
+    outbuf_open(&out, &b, s, pop(&blocks).first);
+    for (unsigned ticks = 0; ticks < OUT_SLOTS_LEAST; ticks++)
+        outbuf_tick(&out, &b);
+    assert_int_equal(count_open(&out), 0);
+    assert_int_equal(out.last_slot, 0);
+    free_rest(&b, s, blocks);
+    assert_all_free(&s, 1);
+}
+
 static void test_gathered_frees_are_one_chain(void **state)
 {
     (void)state;
@@ -506,15 +560,16 @@ static void test_links_of_classes_out_of_use_are_cleared(void **state)
 {
     (void)state;
     enum { COUNT = 20, FIRST_FEW = 5, THIRD = 15 };
-    struct slab *slabs[COUNT], *still;
-    struct block *blocks[COUNT], *rest;
+    struct slab *slabs[COUNT + 1], *still;
+    struct block *blocks[COUNT + 1], *rest;
     owned_only_frees(&b, CLASS, true);
     owned_only_frees(&b, SMALL, true);
-    share_many(CLASS, slabs, blocks, COUNT);
+    share_many(CLASS, slabs, blocks, COUNT + 1);
+    still = slabs[COUNT];
+    rest = blocks[COUNT];
     empty_many(slabs, blocks, COUNT);
     share_many(SMALL, slabs, blocks, COUNT);
     empty_many(slabs, blocks, COUNT);
-    share_many(CLASS, &still, &rest, 1);
     share_many(THIRD, slabs, blocks, COUNT);
     assert_in_range(count_found(THIRD, COUNT), COUNT - FIRST_FEW, COUNT);
     assert_int_equal(count_found(CLASS, COUNT), 1);
@@ -590,6 +645,8 @@ int main(void)
         TEST(test_remote_frees_are_found_by_the_owner),
         TEST(test_what_a_heap_keeps_is_bounded),
         TEST(test_the_out_buffer_is_bounded_and_loses_nothing),
+        TEST(test_all_slots_are_flushed_in_turn),
+        TEST(test_a_quiet_round_leaves_nothing_behind),
         TEST(test_gathered_frees_are_one_chain),
         TEST(test_many_out_buffers_have_fewer_slots_each),
         TEST(test_an_out_buffer_grows_where_chains_are_short),

@@ -236,11 +236,15 @@ static struct heap *heap_obtain(void)
     return h != NULL ? h : heap_make();
 }
 
-/* Its out-buffer is empty. */
-static void put(lf_stack *stack, struct heap *h)
+/* Its out-buffer is empty. This may purge, so it comes before what others count on. */
+static void go_out_of_use(struct heap *h)
 {
     outbuf_leave(&h->out);
     segment_count_heaps(-1);
+}
+
+static void put(lf_stack *stack, struct heap *h)
+{
     set_holder(h, 0);
     lf_stack_push(stack, &h->link);
 }
@@ -265,6 +269,7 @@ size_t heap_cached_bytes(void)
 static void park(struct heap *h)
 {
     h->held_bytes = bytes_held(h);
+    go_out_of_use(h);
     atomic_fetch_add_explicit(&parked_bytes, h->held_bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&parked_count, 1, memory_order_relaxed);
     put(&parked, h);
@@ -334,6 +339,7 @@ static void shelve(struct heap *h)
         return;
     }
     heap_dissolve(h);
+    go_out_of_use(h);
     put(&spare, h);
 }
 
@@ -344,6 +350,7 @@ bool heap_dissolve_parked(void)
     int32_t left = atomic_load_explicit(&parked_count, memory_order_relaxed);
     for (struct heap *h; left-- > 0 && (h = pop_parked()) != NULL; any = true) {
         heap_dissolve(h);
+        go_out_of_use(h);
         put(&spare, h);
     }
     return any;

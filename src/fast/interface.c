@@ -91,7 +91,7 @@ HAK_INLINE bool fits(size_t size, size_t bytes)
 static void *resize_in_place(void *block, uintptr_t word, size_t bytes, size_t size)
 {
     if (word == UNIT_WHALE || word == UNIT_RUN)
-        return large_resize(block, word, size);
+        return large_resize(block, word, bytes, size);
     return fits(size, bytes) ? block : NULL;
 }
 

@@ -84,6 +84,12 @@ static void *small_alloc(struct heap *h, unsigned class_no)
     return heap_pop(h, SIZE_BIN_PLACE(class_no));
 }
 
+/* A block of no bytes is one, too. */
+static size_t units_for(size_t bytes)
+{
+    return align_up(max_size(bytes, 1), UNIT_SIZE) >> UNIT_SHIFT;
+}
+
 static void *map_large(size_t size, size_t alignment, bool *zeroed)
 {
     size = max_size(size, 1);
@@ -97,10 +103,11 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroe
     if (size > SIZE_MAX_ASK || alignment > SIZE_MAX_ASK / 2)
         return NULL;
     outbuf_tick(&h->out, &h->owned);
-    owned_takes(&h->owned, size >> UNIT_SHIFT);
     void *p = map_large(size, alignment, zeroed);
     if (p == NULL && give_back_all(h, 0))
         p = map_large(size, alignment, zeroed);
+    if (p != NULL)
+        owned_takes(&h->owned, units_for(size));
     return p;
 }
 
@@ -150,11 +157,13 @@ static void *resize_in(void *block, uintptr_t word, size_t size)
     return NULL;
 }
 
-void *large_resize(void *block, uintptr_t word, size_t size)
+void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size)
 {
     struct heap *entered = heap_enter();
     struct heap *h = heap_open(entered);
     void *resized = resize_in(block, word, size);
+    if (resized != NULL && h != NULL)
+        owned_takes(&h->owned, size > bytes ? units_for(size - bytes) : 0);
     heap_close(entered, h);
     return resized;
 }
@@ -203,7 +212,7 @@ static void slab_free(struct heap *h, void *p)
 /* Without a heap there is no telling. */
 static bool comes_again(struct heap *h, size_t bytes)
 {
-    return h != NULL && owned_returns(&h->owned, bytes >> UNIT_SHIFT);
+    return h != NULL && owned_returns(&h->owned, units_for(bytes));
 }
 
 static void free_by_word(struct heap *h, void *p, uintptr_t word)

@@ -56,16 +56,17 @@ struct slab *shared_pop(unsigned class_no)
     return s != NULL ? s : pop_by(class_no, 1);
 }
 
-/* The next ones of a stack lose their links. Those that are SHARED still go on by the other, lest they are met again. */
+/* The next ones of a stack lose their links. Those that are SHARED still go on, by the other link if they can, lest they
+ * are met again. */
 static void unlink_some(unsigned class_no, unsigned k)
 {
-    for (unsigned i = 0; i < UNLINKED_AT_ONCE; i++) {
-        struct slab *s = pop_by(class_no, k);
-        if (s == NULL)
-            return;
-        if (atomic_load_explicit(&s->owner, memory_order_seq_cst) == SLAB_SHARED)
-            push_first_by(s, 1 - k);
-    }
+    struct slab *popped[UNLINKED_AT_ONCE];
+    unsigned count = 0;
+    while (count < UNLINKED_AT_ONCE && (popped[count] = pop_by(class_no, k)) != NULL)
+        count++;
+    while (count-- > 0)
+        if (atomic_load_explicit(&popped[count]->owner, memory_order_seq_cst) == SLAB_SHARED)
+            push_first_by(popped[count], 1 - k);
 }
 
 void shared_unlink_stale(struct slab *s)

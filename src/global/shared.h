@@ -13,7 +13,8 @@
  *   while its descriptor is linked under other classes sees to it that some of these stacks' links are cleared.
  *
  * A thread that is stopped between the pop and the clearing, or between setting a slab SHARED and pushing it, keeps
- * that one slab from being found through the stack; frees into it still claim it.
+ * that one slab from being found through the stack, and one that clears links a few; frees into them still claim
+ * them.
  */
 #ifndef HAK_SHARED_H
 #define HAK_SHARED_H

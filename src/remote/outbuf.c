@@ -6,7 +6,11 @@
 #include "outbuf.h"
 #include "../global/meta.h"
 
+#define SWEEPS 16u /* until all slots are flushed */
+
 static_assert(sizeof(struct out_slots) <= META_MAX, "meta_alloc has them");
+static_assert(OUT_SLOTS_MOST <= SWEEPS * 64 && OUT_SLOTS_LEAST / SWEEPS <= 64,
+              "a sweep is in one word");
 
 #define CHAIN_SHORT 8u /* blocks: fewer, if a slot holds more than twice as many */
 
@@ -55,16 +59,16 @@ static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, str
     slot->unit = (uint32_t)((uintptr_t)b >> UNIT_SHIFT);
 }
 
-static bool is_time_to_flush(struct outbuf *out)
+static bool is_time_to_sweep(struct outbuf *out)
 {
-    return ++out->ticks > out->last_slot / 2;
+    return ++out->ticks > out->last_slot / 2 / SWEEPS;
 }
 
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
 {
     unsigned index = outbuf_index(out, (uintptr_t)p >> UNIT_SHIFT);
     if (out->slots == NULL || out->slots->slot[index].first != NULL || outbuf_most[class_no] == 1 ||
-        is_time_to_flush(out))
+        is_time_to_sweep(out))
         return false;
     slot_open(out, index, class_no, p);
     return true;
@@ -125,39 +129,70 @@ void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p)
     slot_open(out, index, slab_class(s), p);
 }
 
-/* False: there was nothing. */
-static bool flush_word(struct outbuf *out, struct owned *o, unsigned word)
+/* Those of 64 slots that are in the mask. */
+static void flush_some(struct outbuf *out, struct owned *o, unsigned word, uint64_t mask)
 {
     struct out_slots *slots = out->slots;
-    uint64_t open = slots->open[word];
-    bool any = open != 0;
-    for (slots->open[word] = 0; open != 0; open &= open - 1) {
+    uint64_t open = slots->open[word] & mask;
+    slots->open[word] &= ~mask;
+    for (; open != 0; open &= open - 1) {
         struct out_slot *slot = &slots->slot[word * 64 + (unsigned)__builtin_ctzll(open)];
         if (slot->first != NULL)
             slot_flush(out, slot, o);
     }
-    return any;
 }
 
-/* One that had nothing since the last time is not in use any more. */
+static void flush_all(struct outbuf *out, struct owned *o)
+{
+    for (unsigned word = 0; word < OUT_SLOTS_MOST / 64; word++)
+        flush_some(out, o, word, UINT64_MAX);
+}
+
+/* All slots were flushed in turn. Where that was nothing, what was opened behind the sweeps goes too, and what lies
+ * where there were more slots once; and a buffer that had nothing at all is not in use any more. */
+static void end_round(struct outbuf *out, struct owned *o)
+{
+    out->swept = 0;
+    if (out->chains == 0)
+        flush_all(out, o);
+    if (out->chains == 0) {
+        outbuf_leave(out);
+        return;
+    }
+    uint32_t before = out->last_slot;
+    set_slots(out, slots_wanted(out));
+    if (out->last_slot != before)
+        flush_all(out, o);
+}
+
 void outbuf_flush(struct outbuf *out, struct owned *o)
 {
-    bool any = false;
-    out->ticks = 0;
     if (out->last_slot == 0)
         return;
-    for (unsigned word = 0; word < OUT_SLOTS_MOST / 64; word++)
-        any |= flush_word(out, o, word);
-    if (any)
-        set_slots(out, slots_wanted(out));
-    else
-        outbuf_leave(out);
+    flush_all(out, o);
+    out->ticks = 0;
+    end_round(out, o);
+}
+
+/* A part of the slots: to flush all at once, as where their number changes, makes one malloc or free wait for a hundred
+ * chains. */
+static void sweep(struct outbuf *out, struct owned *o)
+{
+    unsigned part = (out->last_slot + 1) / SWEEPS, first = out->swept % 64;
+    if (out->last_slot == 0)
+        return;
+    out->ticks = 0;
+    flush_some(out, o, out->swept / 64,
+               (part == 64 ? UINT64_MAX : ((uint64_t)1 << part) - 1) << first);
+    out->swept += part;
+    if (out->swept > out->last_slot)
+        end_round(out, o);
 }
 
 void outbuf_tick(struct outbuf *out, struct owned *o)
 {
-    if (is_time_to_flush(out))
-        outbuf_flush(out, o);
+    if (is_time_to_sweep(out))
+        sweep(out, o);
 }
 
 void outbuf_leave(struct outbuf *out)

@@ -43,8 +43,9 @@ struct out_slots {
 struct outbuf {
     struct out_slots *slots; /* constant once set; NULL: none yet */
     uint32_t last_slot; /* as many are used, less 1: a power of two less 1; 0: it is not in use */
-    uint32_t ticks;     /* slow paths, and slots opened, since the last flush */
-    uint32_t chains, short_chains; /* sent off since then */
+    uint32_t ticks;     /* slow paths, and slots opened, since the last sweep */
+    uint32_t swept;     /* the slot at which the next sweep begins */
+    uint32_t chains, short_chains; /* sent off in this round of sweeps */
 };
 
 /* How many blocks of a class one slot holds. */
@@ -85,7 +86,7 @@ bool outbuf_start(struct outbuf *out, unsigned class_no, void *p);
  * for slots, p is pushed by itself. */
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p);
 void outbuf_flush(struct outbuf *out, struct owned *o);
-/* For slow paths: flushes every so often. */
+/* For slow paths: flushes some slots every so often, and all in turn. */
 void outbuf_tick(struct outbuf *out, struct owned *o);
 /* It is empty, and not in use any more. */
 void outbuf_leave(struct outbuf *out);
