@@ -5,7 +5,6 @@
  * a second mmap.
  */
 #include "os.h"
-#include "front.h"
 
 #include <errno.h>
 #include <linux/membarrier.h>
@@ -18,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Atomic, relaxed: below it the next aligned mapping may well fit. Any value is right; 0: none yet. */
+/* Atomic, relaxed: below it the next aligned mapping may well fit. Any value is right. */
 static _Atomic(uintptr_t) next_hint;
 
 static void *map_at(void *hint, size_t bytes)
@@ -47,18 +46,10 @@ static void *map_and_trim(size_t bytes, size_t alignment)
     return aligned;
 }
 
-/* The heap begins at the upper end of a leaf (registry.h) below the library, and grows down: so it lies in one leaf
- * until it is as large as that. */
-static uintptr_t hint_now(void)
-{
-    uintptr_t hint = atomic_load_explicit(&next_hint, memory_order_relaxed);
-    return hint != 0 ? hint : (uintptr_t)&front & ~(((uintptr_t)1 << LEAF_SHIFT) - 1);
-}
-
 void *os_map_aligned(size_t bytes, size_t alignment)
 {
     int saved = errno;
-    uintptr_t hint = hint_now();
+    uintptr_t hint = atomic_load_explicit(&next_hint, memory_order_relaxed);
     hint = hint > bytes ? (hint - bytes) & ~(alignment - 1) : 0;
     void *start = map_at((void *)hint, bytes);
     if (start != NULL && !is_aligned(start, alignment)) {
