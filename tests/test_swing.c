@@ -114,13 +114,18 @@ static void test_small_swings_say_nothing_of_large_ones(void **state)
     assert_true(swing_is_often(&s));
 }
 
+static void swing_often(struct swing *s)
+{
+    swing_width(s);
+    swing_take(s, 100);
+    fall_and_rise(s, 0, SWING_OFTEN);
+}
+
 static void test_often_is_of_late(void **state)
 {
     (void)state;
     struct swing s = {0};
-    swing_width(&s);
-    swing_take(&s, 100);
-    fall_and_rise(&s, 0, SWING_OFTEN);
+    swing_often(&s);
     let_a_window_pass(&s);
     assert_true(swing_is_often(&s));
     let_a_window_pass(&s);
@@ -132,9 +137,7 @@ static void test_forgotten_without_asking(void **state)
 {
     (void)state;
     struct swing s = {0};
-    swing_width(&s);
-    swing_take(&s, 100);
-    fall_and_rise(&s, 0, SWING_OFTEN);
+    swing_often(&s);
     usleep(SWING_MS * 1000);
     let_a_window_pass(&s);
     assert_int_equal(swing_width(&s), 0);

@@ -327,6 +327,13 @@ void heap_dissolve(struct heap *h)
     h->refilled = 0;
 }
 
+static void dissolve_to_spare(struct heap *h)
+{
+    heap_dissolve(h);
+    go_out_of_use(h);
+    put(&spare, h);
+}
+
 /* Back into a stack: whole if the parked heaps may hold as much, for the blocks in its bins are worth keeping;
  * it owns no slab there. Else the blocks go back while the slabs are its own yet, which takes no claims. */
 static void shelve(struct heap *h)
@@ -338,9 +345,7 @@ static void shelve(struct heap *h)
         park(h);
         return;
     }
-    heap_dissolve(h);
-    go_out_of_use(h);
-    put(&spare, h);
+    dissolve_to_spare(h);
 }
 
 /* As many as there are now: others may park meanwhile. */
@@ -349,9 +354,7 @@ bool heap_dissolve_parked(void)
     bool any = false;
     int32_t left = atomic_load_explicit(&parked_count, memory_order_relaxed);
     for (struct heap *h; left-- > 0 && (h = pop_parked()) != NULL; any = true) {
-        heap_dissolve(h);
-        go_out_of_use(h);
-        put(&spare, h);
+        dissolve_to_spare(h);
     }
     return any;
 }

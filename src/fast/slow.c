@@ -12,7 +12,7 @@
 
 #include <errno.h>
 
-#define REFILLS_A_PURGE 64
+#define REFILLS_A_PURGE 64 /* so that what stays shrinks in time */
 #define REFILL_ENOUGH   16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
 
 /* ---- malloc ---- */
@@ -82,12 +82,6 @@ static void *small_alloc(struct heap *h, unsigned class_no)
             return NULL;
     }
     return heap_pop(h, SIZE_BIN_PLACE(class_no));
-}
-
-/* A block of no bytes is one, too. */
-static size_t units_for(size_t bytes)
-{
-    return align_up(max_size(bytes, 1), UNIT_SIZE) >> UNIT_SHIFT;
 }
 
 static void *map_large(size_t size, size_t alignment, bool *zeroed)
@@ -162,8 +156,8 @@ void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size)
     struct heap *entered = heap_enter();
     struct heap *h = heap_open(entered);
     void *resized = resize_in(block, word, size);
-    if (resized != NULL && h != NULL)
-        owned_takes(&h->owned, size > bytes ? units_for(size - bytes) : 0);
+    if (resized != NULL && h != NULL && size > bytes)
+        owned_takes(&h->owned, units_for(size - bytes));
     heap_close(entered, h);
     return resized;
 }

@@ -48,6 +48,12 @@ HAK_INLINE size_t align_up(size_t n, size_t alignment)
     return (n + alignment - 1) & ~(alignment - 1);
 }
 
+/* So many units hold as many bytes. */
+HAK_INLINE unsigned units_for(size_t bytes)
+{
+    return (unsigned)(align_up(bytes, UNIT_SIZE) >> UNIT_SHIFT);
+}
+
 HAK_INLINE bool is_power_of_two(size_t n)
 {
     return n != 0 && (n & (n - 1)) == 0;

@@ -4,11 +4,6 @@
 #include "run.h"
 #include "segment.h"
 
-static unsigned units_for(size_t bytes)
-{
-    return (unsigned)(align_up(bytes, UNIT_SIZE) >> UNIT_SHIFT);
-}
-
 static void set_units(struct segment *s, unsigned first, unsigned units)
 {
     atomic_store_explicit(&s->run_units[first], (uint8_t)units, memory_order_relaxed);

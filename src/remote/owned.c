@@ -8,9 +8,8 @@
 
 #define SCAN_MOST     8u    /* full slabs of a class whose remote stacks one search looks at */
 #define UNITS_OF_LATE 4096u /* 256 MiB */
-#define TAKEN_LEAST                                                                                \
-    2 /* of what it returns, a heap takes as large a part at least, if it comes again */
-#define POPS_MOST 64u /* SHARED slabs that one search tries: others may have claimed them all */
+#define TAKEN_LEAST   2u    /* a heap that comes again takes as large a part of what it returns */
+#define POPS_MOST     64u /* SHARED slabs that one search tries: others may have claimed them all */
 
 void owned_init(struct owned *o, uintptr_t owner)
 {
@@ -101,10 +100,13 @@ static void release_to_free(struct slab *s, bool comes_again)
     segment_return(segment_of_slab(s), s->unit, 1, comes_again);
 }
 
-/* The same, by the heap's own frees. */
-static void release_own_to_free(struct owned *o, struct slab *s)
+/* Of a slab in no list, after frees of the heap's own. False: it has blocks out. */
+static bool release_if_empty(struct owned *o, struct slab *s)
 {
+    if (slab_used(s) != 0)
+        return false;
     release_to_free(s, owned_returns(o, 1));
+    return true;
 }
 
 /* Takes over what others have pushed; the slab is in no list. */
@@ -296,9 +298,7 @@ void owned_put(struct owned *o, struct slab *s, struct chain chain)
         unlist_full(o, s);
     slab_put_owner(s, chain);
     keep_bounds(o, slab_class(s));
-    if (slab_used(s) == 0)
-        release_own_to_free(o, s);
-    else
+    if (!release_if_empty(o, s))
         settle(o, s);
 }
 
@@ -308,9 +308,7 @@ static bool deposit(struct owned *o, struct slab *s, struct chain chain)
     if (!claim_owner(o, s))
         return false;
     slab_put_owner(s, chain);
-    if (slab_used(s) == 0)
-        release_own_to_free(o, s);
-    else
+    if (!release_if_empty(o, s))
         let_go(o, s);
     return true;
 }
