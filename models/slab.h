@@ -182,7 +182,11 @@ inline owned *heap(unsigned t)
 /* shared.c: push_by */
 inline bool push_by(slab *s, unsigned class_no, unsigned k)
 {
-    unsigned linked = 0, as = class_no + 1;
+    unsigned linked =
+        atomic_load_explicit(&s->linked[k], order(PUSH_BY_LINKED, memory_order_seq_cst));
+    unsigned as = class_no + 1;
+    if (linked != 0)
+        return linked == as;
     if (!atomic_compare_exchange_strong_explicit(&s->linked[k], &linked, as,
                                                  order(PUSH_BY_LINKED, memory_order_seq_cst),
                                                  order(PUSH_BY_LINKED, memory_order_seq_cst)))

@@ -179,6 +179,22 @@ static void test_a_linked_slab_may_change_its_class(void **state)
     assert_int_equal(owner_of(s), SLAB_FREE);
 }
 
+/* Whatever its class was when it was pushed first. */
+static void test_a_descriptor_is_in_two_stacks(void **state)
+{
+    (void)state;
+    static struct slab s;
+    atomic_store(&s.class_no, CLASS);
+    shared_push(&s);
+    atomic_store(&s.class_no, SMALL);
+    shared_push(&s);
+    shared_push(&s);
+    assert_ptr_equal(shared_pop(SMALL), &s);
+    assert_null(shared_pop(SMALL));
+    assert_ptr_equal(shared_pop(CLASS), &s);
+    assert_null(shared_pop(CLASS));
+}
+
 /* And when the new class's slab is shared, it is found under its new class, though linked under the old. */
 static void test_a_linked_slab_is_found_under_its_new_class(void **state)
 {
@@ -417,7 +433,7 @@ static void test_many_out_buffers_have_fewer_slots_each(void **state)
     outbuf_leave(&out[0]);
 }
 
-/* Chains that are long need no more, and of those of one block more slots make no longer ones. */
+/* Chains that are long need no more, and of those of one block, where no slabs contend, more slots make no longer ones. */
 static void test_an_out_buffer_grows_where_chains_are_short(void **state)
 {
     (void)state;
@@ -430,6 +446,46 @@ static void test_an_out_buffer_grows_where_chains_are_short(void **state)
     }
     outbuf_flush(&out, &b);
     assert_int_equal(out.last_slot, 0); /* nothing was in it: it is not in use any more */
+}
+
+static void free_by(struct outbuf *out, struct slab *s, struct block *p)
+{
+    if (outbuf_add(out, p))
+        return;
+    outbuf_open(out, &b, s, p);
+    outbuf_tick(out, &b);
+}
+
+/* One thread drops a structure in more slabs than there are slots at first, here and there by turns. They become more,
+ * and hold many blocks; but the last of a slab wait in none, though no more is freed and nothing flushed. */
+static void test_a_large_structure_is_dropped(void **state)
+{
+    (void)state;
+    enum { COUNT = 1200, BLOCKS = 64 };
+    static struct outbuf out;
+    static struct slab *slabs[COUNT];
+    static struct block *blocks[COUNT];
+    int chains = 0;
+    uint32_t slots = 0;
+    for (int i = 0; i < COUNT; i++)
+        slabs[i] = use_up(&a, CLASS, &blocks[i]);
+    owned_disown_all(&a);
+    owned_only_frees(&b, CLASS, true);
+    for (int k = 0; k < BLOCKS; k++)
+        for (int n = 0; n < COUNT; n++) {
+            int i = n * 787 % COUNT; /* each once, far apart */
+            uint32_t before = slabs[i]->free_count;
+            free_by(&out, slabs[i], pop(&blocks[i]).first);
+            for (int ticks = 0; k >= BLOCKS - 8 && ticks < 3; ticks++)
+                outbuf_tick(&out, &b); /* as of a heap that does other things as well */
+            chains += slabs[i]->free_count != before;
+            slots = out.last_slot + 1 > slots ? out.last_slot + 1 : slots;
+        }
+    assert_in_range(slots, 2048, OUT_SLOTS_MOST);
+    assert_in_range(chains, 1, COUNT * BLOCKS / 3);
+    assert_all_free(slabs, COUNT);
+    outbuf_flush(&out, &b);
+    outbuf_leave(&out);
 }
 
 /* What is in a slot that is not the block's any more is sent off all the same. */
@@ -638,6 +694,7 @@ int main(void)
         TEST(test_a_partly_free_slab_is_shared_and_found),
         TEST(test_a_shared_slab_is_linked_once),
         TEST(test_a_linked_slab_may_change_its_class),
+        TEST(test_a_descriptor_is_in_two_stacks),
         TEST(test_a_linked_slab_is_found_under_its_new_class),
         TEST(test_giving_up_takes_over_what_was_pushed),
         TEST(test_a_push_claims_what_nobody_owns),
@@ -650,6 +707,7 @@ int main(void)
         TEST(test_gathered_frees_are_one_chain),
         TEST(test_many_out_buffers_have_fewer_slots_each),
         TEST(test_an_out_buffer_grows_where_chains_are_short),
+        TEST(test_a_large_structure_is_dropped),
         TEST(test_an_out_buffer_may_change_with_blocks_in_it),
         TEST(test_who_only_frees_leaves_the_slab),
         TEST(test_who_only_frees_claims_for_others),

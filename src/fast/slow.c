@@ -286,9 +286,7 @@ static bool send_first(struct heap *h, void *p, uintptr_t word)
 static HAK_NOINLINE void free_unsent(void *p, struct heap *entered)
 {
     uintptr_t word = registry_word(p);
-    if (p == NULL) {
-        heap_leave(entered);
-    } else if (heap_keeps(entered, word)) {
+    if (heap_keeps(entered, word)) {
         registry_go_near(&entered->near, p);
         free_keep(entered, unit_word_place(word), p);
     } else if (send_first(entered, p, word)) {
@@ -303,7 +301,7 @@ static HAK_NOINLINE void free_unsent(void *p, struct heap *entered)
 
 HAK_NOINLINE void free_elsewhere(void *p, struct heap *entered)
 {
-    if (HAK_LIKELY(outbuf_add(&entered->out, p)))
+    if (p == NULL || HAK_LIKELY(outbuf_add(&entered->out, p)))
         heap_leave(entered);
     else
         free_unsent(p, entered);

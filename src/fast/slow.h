@@ -17,8 +17,8 @@
  *
  * free_elsewhere, in order (free has kept the blocks of its own slabs and of nobody's, unless
  * it met a sentinel, or the unit is not near):
- *   1. its slab has an open slot in the out-buffer: there
- *   2. NULL: nothing
+ *   1. NULL: nothing
+ *   2. its slab has an open slot in the out-buffer: there
  *   3. not near, but own or nobody's: kept
  *   4. another heap's: into an empty slot
  *   5. not hakmem's: to the C library

@@ -15,7 +15,10 @@ static struct {
 /* True if the descriptor is in a stack of the class by this link, now or already. */
 static bool push_by(struct slab *s, unsigned class_no, unsigned k)
 {
-    uint8_t linked = 0, as = (uint8_t)(class_no + 1);
+    uint8_t linked = atomic_load_explicit(&s->linked[k], memory_order_seq_cst);
+    uint8_t as = (uint8_t)(class_no + 1);
+    if (linked != 0)
+        return linked == as;
     COUNT(cas);
     if (!atomic_compare_exchange_strong_explicit(&s->linked[k], &linked, as, memory_order_seq_cst,
                                                  memory_order_seq_cst))
