@@ -15,6 +15,7 @@ enum site {
     POP_FENCE_ACQUIRE,
     POP_ALL_FENCE,
     /* shared.c */
+    PUSH_BY_LOOK,
     PUSH_BY_LINKED,
     POP_BY_LINKED,
     POP_BY_CLEARS_FIRST,

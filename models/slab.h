@@ -183,7 +183,7 @@ inline owned *heap(unsigned t)
 inline bool push_by(slab *s, unsigned class_no, unsigned k)
 {
     unsigned linked =
-        atomic_load_explicit(&s->linked[k], order(PUSH_BY_LINKED, memory_order_seq_cst));
+        atomic_load_explicit(&s->linked[k], order(PUSH_BY_LOOK, memory_order_seq_cst));
     unsigned as = class_no + 1;
     if (linked != 0)
         return linked == as;

@@ -1,8 +1,10 @@
 /*
  * test_idle.c: a producer that allocates and a consumer that only frees, then both alive and idle: what stays
- * resident is within 20 MiB of what is live, with no further call.
+ * resident is within 20 MiB of what is live, with no further call. The same where two threads drop a large structure,
+ * each here and there.
  *
  *     test_idle [LIVE_BLOCKS]       500 (256 KiB) if not given
+ *     test_idle dropped             the second
  */
 #include "testing.h"
 #include "rss.h"
@@ -85,12 +87,62 @@ static void test_idle_after_producing_and_consuming(void **state)
         free(block[i]);
 }
 
+enum { PIECES = 1000000, PIECE_BYTES = 80, DROPPERS = 2 };
+
+static char *piece[PIECES];
+
+static void *drop(void *argument)
+{
+    for (int i = *(const int *)argument; i < PIECES; i += DROPPERS)
+        free(piece[i]);
+    return go_idle();
+}
+
+/* Each thread frees some of every slab, and none is the last for long. */
+static void test_idle_after_dropping_here_and_there(void **state)
+{
+    (void)state;
+    static const int first[DROPPERS] = {0, 1};
+    pthread_t dropper[DROPPERS];
+    unsigned random = 1;
+    memset(piece, 0, sizeof piece);
+    long before = rss_kib();
+    for (int i = 0; i < PIECES; i++)
+        piece[i] = memset(malloc(PIECE_BYTES), 1, PIECE_BYTES);
+    for (int i = PIECES - 1; i > 0; i--) {
+        random = random * 1664525u + 1013904223u;
+        int other = (int)((uint64_t)random * (unsigned)(i + 1) >> 32);
+        char *p = piece[i];
+        piece[i] = piece[other];
+        piece[other] = p;
+    }
+    long peak = rss_kib();
+    for (int i = 0; i < DROPPERS; i++)
+        assert_int_equal(pthread_create(&dropper[i], NULL, drop, (void *)(uintptr_t)&first[i]), 0);
+    while (atomic_load(&done) < DROPPERS)
+        usleep(1000);
+    long after = rss_kib();
+    printf("all dropped here and there: %ld KiB before, %ld at the peak, %ld after\n", before, peak,
+           after);
+    assert_true(peak > before + 70 * 1024);
+    assert_true(after < before + 20 * 1024);
+    atomic_store(&over, true);
+    for (int i = 0; i < DROPPERS; i++)
+        pthread_join(dropper[i], NULL);
+}
+
+/* Each in a process of its own: what one leaves says what the other may keep. */
 int main(int argc, char **argv)
 {
-    if (argc > 1)
-        live_blocks = atoi(argv[1]);
-    const struct CMUnitTest tests[] = {
+    const struct CMUnitTest dropping[] = {
+        cmocka_unit_test(test_idle_after_dropping_here_and_there),
+    };
+    const struct CMUnitTest consuming[] = {
         cmocka_unit_test(test_idle_after_producing_and_consuming),
     };
-    return RUN_TESTS(tests);
+    if (argc > 1 && strcmp(argv[1], "dropped") == 0)
+        return RUN_TESTS(dropping);
+    if (argc > 1)
+        live_blocks = atoi(argv[1]);
+    return RUN_TESTS(consuming);
 }

@@ -294,7 +294,7 @@ static struct chain same_slab(struct block *first, int32_t most)
 static void flush_chain(struct heap *h, struct slab *s, struct chain chain, bool is_last)
 {
     if (owned_has(&h->owned, s) || chain.count >= outbuf_most[slab_class(s)] ||
-        (is_last && h->out.slots == NULL)) {
+        (h->out.scatters && chain.count > 1) || (is_last && h->out.slots == NULL)) {
         owned_push_remote(&h->owned, s, chain);
         return;
     }

@@ -10,7 +10,7 @@
 
 #include "base.h"
 
-#define META_MAX KIB(128)
+#define META_MAX KIB(64)
 
 /* `bytes` (at most META_MAX) of zeroed memory on a cache line of its own; NULL if the system refuses. */
 void *meta_alloc(size_t bytes);

@@ -6,17 +6,15 @@
 #include "outbuf.h"
 #include "../global/meta.h"
 
-#define SWEPT_FEW    16u /* slots a sweep, while they are the least number */
-#define TICKS_FEW    8u  /* between sweeps: a slow path, or a slot opened, is one */
-#define SWEPT_MANY   64u /* the same, where there are more slots */
-#define TICKS_MANY   128u
-#define CHAIN_SHORT  8u /* blocks: fewer, if a slot holds more than twice as many */
-#define CHAIN_SMALL  4u /* of what a slot may hold, a part as large at most */
-#define CHAINS_LEAST (OUT_SLOTS_LEAST / 4) /* fewer in a round say nothing */
-#define OUT_PART     4u /* of the blocks out of a slab: no larger part waits in one of many slots */
+#define SWEEPS 16u /* until all slots are flushed */
 
 static_assert(sizeof(struct out_slots) <= META_MAX, "meta_alloc has them");
-static_assert(64 % SWEPT_FEW == 0 && 64 % SWEPT_MANY == 0, "a sweep is in one word");
+static_assert(OUT_SLOTS_MOST <= SWEEPS * 64 && OUT_SLOTS_LEAST / SWEEPS <= 64,
+              "a sweep is in one word");
+
+#define CHAIN_SMALL  4u  /* of what a slot may hold, a part as large at most */
+#define CHAINS_LEAST 64u /* in a round: fewer say nothing */
+#define CHAIN_SHORT  8u  /* blocks: fewer, if a slot holds more than twice as many */
 
 static _Atomic(long) in_use; /* atomic, relaxed: buffers */
 
@@ -30,61 +28,33 @@ static bool is_short(uint32_t count, uint32_t most)
     return count > 1 && count < CHAIN_SHORT && count < most / 2;
 }
 
-static bool has_many(const struct outbuf *out)
-{
-    return out->last_slot >= OUT_SLOTS_FEW;
-}
-
-static unsigned shift_of(const struct out_slot *slot)
-{
-    return slot->last >> OUT_SHIFT;
-}
-
-static struct block *last_of(const struct out_slot *slot)
-{
-    uintptr_t unit = (uintptr_t)slot->first & ~(UNIT_SIZE - 1);
-    return (struct block *)(unit + (slot->last & ((1u << OUT_SHIFT) - 1)) * SIZE_GRANULE);
-}
-
 static void slot_flush(struct outbuf *out, struct out_slot *slot, struct owned *o)
 {
     struct slab *s = slab_of(slot->first);
-    uint32_t most = outbuf_most[slab_class(s)];
-    struct chain chain = {slot->first, last_of(slot), (most >> shift_of(slot)) - slot->room};
+    uintptr_t unit = (uintptr_t)slot->first & ~(UNIT_SIZE - 1);
+    struct block *last = (struct block *)(unit + slot->last * SIZE_GRANULE);
+    struct chain chain = {slot->first, last, outbuf_most[slab_class(s)] - slot->room};
     slot->unit = OUT_NO_UNIT; /* closed to outbuf_add, should a fork catch it before the next two */
     atomic_signal_fence(memory_order_seq_cst);
     slot->first = NULL;
     atomic_signal_fence(memory_order_seq_cst);
     slot->room = 0; /* not before: it says how many the chain has */
     out->chains++;
-    out->short_chains += is_short(chain.count, most);
-    out->small_chains += CHAIN_SMALL * chain.count <= most;
+    out->short_chains += is_short(chain.count, outbuf_most[slab_class(s)]);
+    out->small_chains += CHAIN_SMALL * chain.count <= outbuf_most[slab_class(s)];
     owned_push_remote(o, s, chain);
-}
-
-/* How often the room of a slot for this slab is halved. The count of what is out may change meanwhile, or be another
- * slab's by now: it is a hint. */
-static unsigned shift_for(const struct outbuf *out, struct slab *s, uint32_t most)
-{
-    unsigned shift = 0;
-    if (has_many(out))
-        for (uint32_t part = slab_used(s) / OUT_PART; most >> shift > part; shift++)
-            continue;
-    return shift;
 }
 
 /* The child of a fork may find it at any of these steps: without a first block it holds nothing, and with
  * one the rest is there. */
-static void slot_open(struct outbuf *out, unsigned index, struct block *b, uint32_t most,
-                      unsigned shift)
+static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, struct block *b)
 {
     struct out_slot *slot = &out->slots->slot[index];
     b->next = NULL;
     slot->unit = OUT_NO_UNIT; /* closed to outbuf_add */
     atomic_signal_fence(memory_order_seq_cst);
-    slot->last =
-        (uint16_t)(((uintptr_t)b & (UNIT_SIZE - 1)) / SIZE_GRANULE | (size_t)shift << OUT_SHIFT);
-    slot->room = (uint16_t)((most >> shift) - 1);
+    slot->last = (uint16_t)(((uintptr_t)b & (UNIT_SIZE - 1)) / SIZE_GRANULE);
+    slot->room = (uint16_t)(outbuf_most[class_no] - 1);
     out->slots->open[index / 64] |= (uint64_t)1 << index % 64;
     atomic_signal_fence(memory_order_seq_cst);
     slot->first = b;
@@ -94,26 +64,46 @@ static void slot_open(struct outbuf *out, unsigned index, struct block *b, uint3
 
 static bool is_time_to_sweep(struct outbuf *out)
 {
-    return ++out->ticks >= (has_many(out) ? TICKS_MANY : TICKS_FEW);
+    return ++out->ticks > out->last_slot / 2 / SWEEPS;
 }
 
-/* Into an empty slot, if more than this block will fit. */
-static bool start(struct outbuf *out, unsigned index, struct slab *s, uint32_t most, void *p)
+/* Their slabs are fetched together: each claim would else wait for its own. */
+static void flush_waiting(struct outbuf *out, struct owned *o)
 {
-    unsigned shift = shift_for(out, s, most);
-    if (most >> shift < 2)
+    struct slab *slabs[OUT_WAITING];
+    for (unsigned i = 0; i < out->waiting; i++) {
+        slabs[i] = slab_of(out->slots->waiting[i]);
+        __builtin_prefetch(&slabs[i]->owner, 1);
+        __builtin_prefetch(&slabs[i]->free, 1);
+    }
+    while (out->waiting > 0) {
+        unsigned i = --out->waiting;
+        struct block *b = out->slots->waiting[i];
+        owned_push_remote(o, slabs[i], (struct chain){b, b, 1});
+    }
+}
+
+/* False: as many wait as may. */
+static bool wait_alone(struct outbuf *out, struct block *b)
+{
+    if (out->waiting == OUT_WAITING)
         return false;
-    slot_open(out, index, p, most, shift);
+    out->slots->waiting[out->waiting] = b;
+    atomic_signal_fence(memory_order_seq_cst); /* it is there before it is counted */
+    out->waiting++;
     return true;
 }
 
-/* Only where there are many slots is the descriptor looked at: it may be in another thread's cache. */
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
 {
+    if (out->scatters)
+        return wait_alone(out, p);
     unsigned index = outbuf_index(out, (uintptr_t)p >> UNIT_SHIFT);
-    if (out->last_slot == 0 || out->slots->slot[index].first != NULL || is_time_to_sweep(out))
+    if (out->slots == NULL || out->slots->slot[index].first != NULL || outbuf_most[class_no] == 1 ||
+        is_time_to_sweep(out))
         return false;
-    return start(out, index, has_many(out) ? slab_of(p) : NULL, outbuf_most[class_no], p);
+    slot_open(out, index, class_no, p);
+    return true;
 }
 
 static bool has_slots(struct outbuf *out)
@@ -123,55 +113,30 @@ static bool has_slots(struct outbuf *out)
     return out->slots != NULL;
 }
 
-/* A power of two, if all buffers may have so many together. */
-static uint32_t slots_of_each(uint32_t all)
+/* A power of two. */
+static uint32_t slots_of_each(void)
 {
     long buffers = max_long(atomic_load_explicit(&in_use, memory_order_relaxed), 1);
     uint32_t slots = OUT_SLOTS_LEAST;
-    while (slots < OUT_SLOTS_MOST && slots * 2 * (unsigned long)buffers <= all)
+    while (slots < OUT_SLOTS_MOST && slots * 2 * (unsigned long)buffers <= OUT_SLOTS_ALL)
         slots *= 2;
     return slots;
 }
 
-static unsigned count_open(const struct outbuf *out)
-{
-    unsigned open = 0;
-    for (unsigned word = 0; word < OUT_SLOTS_MOST / 64; word++)
-        open += (unsigned)__builtin_popcountll(out->slots->open[word]);
-    return open;
-}
-
-/* So many that nearly each slab has its own, where few chains are of any length; 0: it is not so, or there can't be
- * many. */
-static uint32_t many_wanted(const struct outbuf *out)
-{
-    uint32_t most = slots_of_each(OUT_SLOTS_ALL), slots = out->last_slot + 1;
-    if (!has_many(out))
-        slots = out->chains >= CHAINS_LEAST && 8 * out->small_chains > 7 * out->chains
-                    ? 2 * OUT_SLOTS_FEW
-                    : 0;
-    else if (8 * out->conflicts > out->chains)
-        slots *= 2;
-    else if (count_open(out) < 2 * OUT_SLOTS_LEAST && 32 * out->alone < out->chains)
-        slots = 0;
-    return most <= OUT_SLOTS_FEW ? 0 : slots < most ? slots : most;
-}
-
 /* More slots make short chains longer. */
-static uint32_t few_wanted(const struct outbuf *out)
+static uint32_t slots_wanted(const struct outbuf *out)
 {
-    uint32_t most = slots_of_each(OUT_SLOTS_FEW), slots = out->last_slot + 1;
+    uint32_t slots = out->last_slot + 1;
     if (2 * out->short_chains > out->chains)
-        slots *= 2;
-    else if (has_many(out) || 4 * out->short_chains < out->chains)
-        slots = OUT_SLOTS_LEAST;
-    return slots < most ? slots : most;
+        return slots * 2;
+    return 4 * out->short_chains < out->chains ? OUT_SLOTS_LEAST : slots;
 }
 
 static void set_slots(struct outbuf *out, uint32_t slots)
 {
-    out->last_slot = slots - 1;
-    out->chains = out->short_chains = out->small_chains = out->conflicts = out->alone = 0;
+    uint32_t most = slots_of_each();
+    out->last_slot = (slots < most ? slots : most) - 1;
+    out->chains = out->short_chains = out->small_chains = 0;
 }
 
 static void use(struct outbuf *out)
@@ -182,13 +147,6 @@ static void use(struct outbuf *out)
     set_slots(out, OUT_SLOTS_LEAST);
 }
 
-/* One of the last of its slab, which fewer slots would hold. */
-static void push_alone(struct outbuf *out, struct owned *o, struct slab *s, void *p)
-{
-    out->alone++;
-    owned_push_remote(o, s, (struct chain){p, p, 1});
-}
-
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p)
 {
     if (outbuf_most[slab_class(s)] == 1 || !has_slots(out)) {
@@ -196,14 +154,17 @@ void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p)
         return;
     }
     use(out);
+    if (out->scatters) {
+        if (out->waiting == OUT_WAITING)
+            flush_waiting(out, o);
+        wait_alone(out, p);
+        return;
+    }
     unsigned index = outbuf_index(out, (uintptr_t)p >> UNIT_SHIFT);
     struct out_slot *slot = &out->slots->slot[index];
-    if (slot->first != NULL) {
-        out->conflicts += slot->unit != (uintptr_t)p >> UNIT_SHIFT;
+    if (slot->first != NULL)
         slot_flush(out, slot, o);
-    }
-    if (!start(out, index, s, outbuf_most[slab_class(s)], p))
-        push_alone(out, o, s, p);
+    slot_open(out, index, slab_class(s), p);
 }
 
 /* Those of 64 slots that are in the mask. */
@@ -221,8 +182,14 @@ static void flush_some(struct outbuf *out, struct owned *o, unsigned word, uint6
 
 static void flush_all(struct outbuf *out, struct owned *o)
 {
+    flush_waiting(out, o);
     for (unsigned word = 0; word < OUT_SLOTS_MOST / 64; word++)
         flush_some(out, o, word, UINT64_MAX);
+}
+
+static bool is_scattered(const struct outbuf *out)
+{
+    return out->chains >= CHAINS_LEAST && 8 * out->small_chains > 7 * out->chains;
 }
 
 /* All slots were flushed in turn. Where that was nothing, what was opened behind the sweeps goes too, and what lies
@@ -230,17 +197,17 @@ static void flush_all(struct outbuf *out, struct owned *o)
 static void end_round(struct outbuf *out, struct owned *o)
 {
     out->swept = 0;
-    if (out->chains + out->alone == 0)
+    if (out->chains == 0)
         flush_all(out, o);
-    if (out->chains + out->alone == 0) {
+    if (out->chains == 0 && !out->scatters) {
         outbuf_leave(out);
         return;
     }
     uint32_t before = out->last_slot;
-    uint32_t many = many_wanted(out);
-    set_slots(out, many != 0 ? many : few_wanted(out));
-    if (out->last_slot != before)
-        flush_all(out, o); /* what lies where it is not looked for any more */
+    out->scatters = is_scattered(out);
+    set_slots(out, slots_wanted(out));
+    if (out->scatters || out->last_slot != before)
+        flush_all(out, o);
 }
 
 void outbuf_flush(struct outbuf *out, struct owned *o)
@@ -256,7 +223,7 @@ void outbuf_flush(struct outbuf *out, struct owned *o)
  * chains. */
 static void sweep(struct outbuf *out, struct owned *o)
 {
-    unsigned part = has_many(out) ? SWEPT_MANY : SWEPT_FEW, first = out->swept % 64;
+    unsigned part = (out->last_slot + 1) / SWEEPS, first = out->swept % 64;
     if (out->last_slot == 0)
         return;
     out->ticks = 0;
@@ -277,12 +244,14 @@ void outbuf_leave(struct outbuf *out)
 {
     bool was_in_use = out->last_slot != 0;
     out->last_slot = 0;
+    out->scatters = false;
     if (was_in_use)
         atomic_fetch_sub_explicit(&in_use, 1, memory_order_relaxed);
 }
 
 void outbuf_mend(struct outbuf *out)
 {
+    out->swept = 0; /* it may have been past the last slot, between two sweeps */
     for (unsigned i = 0; out->slots != NULL && i < OUT_SLOTS_MOST; i++)
         if (out->slots->slot[i].first != NULL)
             out->slots->open[i / 64] |= (uint64_t)1 << i % 64;

@@ -4,11 +4,13 @@
  *
  * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is bounded: as many
  * slots of OUT_SLOT_BYTES at most, and half as many slow paths, or openings by single frees, between flushes. They are
- * OUT_SLOTS_LEAST, or more where chains are short and few heaps have a buffer in use: one thread that frees for
- * many others meets hundreds of slabs, and one that drops a large structure thousands, while many such threads would
- * hold much together. Each block in a slot pins its slab; so where there are more slots, which also stay open longer,
- * one holds no more than a quarter of what is out of its slab, and the last blocks of a slab are pushed at once. So are
- * blocks so large that a slot would hold but one.
+ * OUT_SLOTS_LEAST, or more where chains are short and few heaps have a buffer in use: one thread that frees for many
+ * others meets hundreds of slabs, while many such threads would hold much together, and each block in a slot pins
+ * its slab. Blocks so large that a slot would hold but one are pushed at once.
+ *
+ * Where nearly all chains are small all the same, as when a thread drops a large structure here and there, slots are of
+ * no use: for the next round each block goes by itself. OUT_WAITING of them wait for each other, so that their slabs
+ * come into the cache together.
  *
  * The slots are allocated when the first is opened: they are several times what the rest of a heap takes, and most
  * threads free only what they might have allocated.
@@ -21,31 +23,28 @@
 
 #include "owned.h"
 
+#define OUT_SLOTS_MOST  1024u
 #define OUT_SLOTS_LEAST 256u
-#define OUT_SLOTS_FEW   1024u /* of all buffers, where chains are short; more if each has its least */
-#define OUT_SLOTS_MOST  4096u /* of one */
-#define OUT_SLOTS_ALL   8192u /* of all, where slabs contend */
+#define OUT_SLOTS_ALL   1024u /* of all buffers, unless that is less than the least of each */
 #define OUT_SLOT_BYTES  KIB(8)
 
 struct out_slot {
     struct block *first; /* NULL: the slot holds nothing */
     uint32_t unit;       /* address >> UNIT_SHIFT; 0, NULL's, only as long as `room` is 0 */
-    uint16_t
-        last; /* in granules from the unit's start: the last block of the chain; and OUT_SHIFTs */
-    uint16_t room; /* blocks that fit in still */
+    uint16_t last;       /* in granules from the unit's start: the last block of the chain */
+    uint16_t room;       /* blocks that fit in still */
 };
 
 static_assert(sizeof(struct out_slot) == 16, "four a cache line");
-/* Above the place of the last block: how often the slot's room is halved. */
-#define OUT_SHIFT 12
+static_assert(OUT_SLOT_BYTES / SIZE_GRANULE <= UINT16_MAX && UNIT_SIZE / SIZE_GRANULE <= UINT16_MAX,
+              "counts and places fit");
 
-static_assert(UNIT_SIZE / SIZE_GRANULE <= 1u << OUT_SHIFT &&
-                  OUT_SLOT_BYTES / SIZE_GRANULE < 1u << (1u << (16 - OUT_SHIFT)),
-              "places and shifts fit");
+#define OUT_WAITING 32u /* blocks */
 
 struct out_slots {
     uint64_t open[OUT_SLOTS_MOST / 64]; /* a bit a slot that may hold blocks */
     struct out_slot slot[OUT_SLOTS_MOST];
+    struct block *waiting[OUT_WAITING]; /* by themselves */
 };
 
 struct outbuf {
@@ -53,12 +52,10 @@ struct outbuf {
     uint32_t last_slot; /* as many are used, less 1: a power of two less 1; 0: it is not in use */
     uint32_t ticks;     /* slow paths, and slots opened, since the last sweep */
     uint32_t swept;     /* the slot at which the next sweep begins */
-    /* In this round of sweeps: */
-    uint32_t chains;       /* sent off */
-    uint32_t short_chains; /* of them: of few blocks, but not of one */
-    uint32_t small_chains; /* of them: small for a slot */
-    uint32_t conflicts;    /* of them: for the sake of another slab's block */
-    uint32_t alone;        /* blocks that were in no slot, the last of their slab */
+    uint32_t chains, short_chains; /* sent off in this round of sweeps */
+    uint32_t small_chains;         /* of them: small for a slot */
+    uint32_t waiting;              /* how many wait by themselves */
+    bool scatters; /* in this round blocks go by themselves: they are of so many slabs */
 };
 
 /* How many blocks of a class one slot holds. */
@@ -93,7 +90,7 @@ HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
     return true;
 }
 
-/* True if the slot was empty and took it: all by itself too, with no look at the slab. */
+/* True if it is with the blocks that go by themselves now, or opened an empty slot: with no look at the slab. */
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p);
 /* Opens a slot for p's slab, with p in it, after what the slot held was pushed. If p is large, or there is no memory
  * for slots, p is pushed by itself. */
