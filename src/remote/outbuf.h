@@ -43,8 +43,8 @@ static_assert(OUT_SLOT_BYTES / SIZE_GRANULE <= UINT16_MAX && UNIT_SIZE / SIZE_GR
 
 struct out_slots {
     uint64_t open[OUT_SLOTS_MOST / 64]; /* a bit a slot that may hold blocks */
-    struct out_slot slot[OUT_SLOTS_MOST];
     struct block *waiting[OUT_WAITING]; /* by themselves */
+    struct out_slot slot[OUT_SLOTS_MOST];
 };
 
 struct outbuf {
