@@ -493,6 +493,38 @@ static void test_a_large_structure_is_dropped(void **state)
     assert_int_equal(out.last_slot, 0);
 }
 
+/* When slots are used again, none is left of those that waited, though some chain is sent off in every round. */
+static void test_none_waits_where_slots_are_used(void **state)
+{
+    (void)state;
+    enum { COUNT = 1200, OTHERS = 8 };
+    static struct outbuf out;
+    static struct slab *slabs[COUNT];
+    static struct block *blocks[COUNT];
+    bool scattered = false;
+    for (int i = 0; i < COUNT; i++)
+        slabs[i] = use_up(&a, CLASS, &blocks[i]);
+    owned_disown_all(&a);
+    owned_only_frees(&b, CLASS, true);
+    for (int n = 0; n < 40 * COUNT; n++) {
+        int i = n * 787 % COUNT;
+        if (scattered && !out.scatters)
+            i = n % OTHERS; /* from now on few slabs, in long chains */
+        scattered |= out.scatters;
+        assert_true(out.scatters || out.waiting == 0);
+        if (blocks[i] != NULL)
+            free_by(&out, slabs[i], pop(&blocks[i]).first);
+        else
+            outbuf_tick(&out, &b);
+    }
+    assert_true(scattered);
+    outbuf_flush(&out, &b);
+    outbuf_leave(&out);
+    for (int i = 0; i < COUNT; i++)
+        free_rest(&b, slabs[i], blocks[i]);
+    assert_all_free(slabs, COUNT);
+}
+
 /* A child of a fork finds it as it was between two sweeps. */
 static void test_mending_starts_a_round(void **state)
 {
@@ -731,6 +763,7 @@ int main(void)
         TEST(test_many_out_buffers_have_fewer_slots_each),
         TEST(test_an_out_buffer_grows_where_chains_are_short),
         TEST(test_a_large_structure_is_dropped),
+        TEST(test_none_waits_where_slots_are_used),
         TEST(test_mending_starts_a_round),
         TEST(test_an_out_buffer_may_change_with_blocks_in_it),
         TEST(test_who_only_frees_leaves_the_slab),

@@ -20,10 +20,10 @@
  *   1. NULL: nothing
  *   2. its slab has an open slot in the out-buffer: there
  *   3. not near, but own or nobody's: kept
- *   4. another heap's: into an empty slot
+ *   4. another heap's: into an empty slot, or with those that go by themselves
  *   5. not hakmem's: to the C library
  *   6. a sentinel: find a heap to work with
- *   7. another heap's: what the slot holds is sent off first
+ *   7. another heap's: what the slot holds, or those that wait, are sent off first
  *   8. nobody's: claim the slab, and keep the block; or to the out-buffer, if the heap only frees such
  *   9. a run, a whale
  *

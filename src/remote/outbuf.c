@@ -12,7 +12,7 @@ static_assert(sizeof(struct out_slots) <= META_MAX, "meta_alloc has them");
 static_assert(OUT_SLOTS_MOST <= SWEEPS * 64 && OUT_SLOTS_LEAST / SWEEPS <= 64,
               "a sweep is in one word");
 
-#define CHAIN_SMALL  4u  /* of what a slot may hold, a part as large at most */
+#define CHAIN_SMALL  4u  /* blocks at most, and such a part of what a slot holds */
 #define CHAINS_LEAST 64u /* in a round: fewer say nothing */
 #define CHAIN_SHORT  8u  /* blocks: fewer, if a slot holds more than twice as many */
 
@@ -28,6 +28,11 @@ static bool is_short(uint32_t count, uint32_t most)
     return count > 1 && count < CHAIN_SHORT && count < most / 2;
 }
 
+static bool is_small(uint32_t count, uint32_t most)
+{
+    return count <= CHAIN_SMALL && CHAIN_SMALL * count <= most;
+}
+
 static void slot_flush(struct outbuf *out, struct out_slot *slot, struct owned *o)
 {
     struct slab *s = slab_of(slot->first);
@@ -41,7 +46,7 @@ static void slot_flush(struct outbuf *out, struct out_slot *slot, struct owned *
     slot->room = 0; /* not before: it says how many the chain has */
     out->chains++;
     out->short_chains += is_short(chain.count, outbuf_most[slab_class(s)]);
-    out->small_chains += CHAIN_SMALL * chain.count <= outbuf_most[slab_class(s)];
+    out->small_chains += is_small(chain.count, outbuf_most[slab_class(s)]);
     owned_push_remote(o, s, chain);
 }
 
@@ -79,6 +84,7 @@ static void flush_waiting(struct outbuf *out, struct owned *o)
     while (out->waiting > 0) {
         unsigned i = --out->waiting;
         struct block *b = out->slots->waiting[i];
+        atomic_signal_fence(memory_order_seq_cst); /* in one list at most */
         owned_push_remote(o, slabs[i], (struct chain){b, b, 1});
     }
 }
@@ -97,7 +103,7 @@ static bool wait_alone(struct outbuf *out, struct block *b)
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
 {
     if (out->scatters)
-        return wait_alone(out, p);
+        return outbuf_most[class_no] > 1 && wait_alone(out, p);
     unsigned index = outbuf_index(out, (uintptr_t)p >> UNIT_SHIFT);
     if (out->slots == NULL || out->slots->slot[index].first != NULL || outbuf_most[class_no] == 1 ||
         is_time_to_sweep(out))
@@ -136,7 +142,6 @@ static void set_slots(struct outbuf *out, uint32_t slots)
 {
     uint32_t most = slots_of_each();
     out->last_slot = (slots < most ? slots : most) - 1;
-    out->chains = out->short_chains = out->small_chains = 0;
 }
 
 static void use(struct outbuf *out)
@@ -182,7 +187,6 @@ static void flush_some(struct outbuf *out, struct owned *o, unsigned word, uint6
 
 static void flush_all(struct outbuf *out, struct owned *o)
 {
-    flush_waiting(out, o);
     for (unsigned word = 0; word < OUT_SLOTS_MOST / 64; word++)
         flush_some(out, o, word, UINT64_MAX);
 }
@@ -193,21 +197,24 @@ static bool is_scattered(const struct outbuf *out)
 }
 
 /* All slots were flushed in turn. Where that was nothing, what was opened behind the sweeps goes too, and what lies
- * where there were more slots once; and a buffer that had nothing at all is not in use any more. */
+ * where there were more slots once; and a buffer that had nothing at all is not in use any more. What is sent off at the
+ * end counts for no round. */
 static void end_round(struct outbuf *out, struct owned *o)
 {
     out->swept = 0;
+    flush_waiting(out, o);
     if (out->chains == 0)
         flush_all(out, o);
     if (out->chains == 0 && !out->scatters) {
         outbuf_leave(out);
         return;
     }
-    uint32_t before = out->last_slot;
+    uint32_t before = out->last_slot, slots = slots_wanted(out);
     out->scatters = is_scattered(out);
-    set_slots(out, slots_wanted(out));
+    set_slots(out, slots);
     if (out->scatters || out->last_slot != before)
         flush_all(out, o);
+    out->chains = out->short_chains = out->small_chains = 0;
 }
 
 void outbuf_flush(struct outbuf *out, struct owned *o)
@@ -243,8 +250,9 @@ void outbuf_tick(struct outbuf *out, struct owned *o)
 void outbuf_leave(struct outbuf *out)
 {
     bool was_in_use = out->last_slot != 0;
-    out->last_slot = 0;
     out->scatters = false;
+    atomic_signal_fence(memory_order_seq_cst); /* nothing waits in what is not in use */
+    out->last_slot = 0;
     if (was_in_use)
         atomic_fetch_sub_explicit(&in_use, 1, memory_order_relaxed);
 }

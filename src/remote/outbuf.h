@@ -8,9 +8,9 @@
  * others meets hundreds of slabs, while many such threads would hold much together, and each block in a slot pins
  * its slab. Blocks so large that a slot would hold but one are pushed at once.
  *
- * Where nearly all chains are small all the same, as when a thread drops a large structure here and there, slots are of
- * no use: for the next round each block goes by itself. OUT_WAITING of them wait for each other, so that their slabs
- * come into the cache together.
+ * Where nearly all chains are of a few blocks all the same, as when a thread drops a large structure here and there,
+ * slots are of no use: for the next round of sweeps each block goes by itself. OUT_WAITING of them wait for each other,
+ * so that their slabs come into the cache together.
  *
  * The slots are allocated when the first is opened: they are several times what the rest of a heap takes, and most
  * threads free only what they might have allocated.
@@ -53,7 +53,7 @@ struct outbuf {
     uint32_t ticks;     /* slow paths, and slots opened, since the last sweep */
     uint32_t swept;     /* the slot at which the next sweep begins */
     uint32_t chains, short_chains; /* sent off in this round of sweeps */
-    uint32_t small_chains;         /* of them: small for a slot */
+    uint32_t small_chains;         /* of them: of few blocks, or of one */
     uint32_t waiting;              /* how many wait by themselves */
     bool scatters; /* in this round blocks go by themselves: they are of so many slabs */
 };
