@@ -456,6 +456,24 @@ static void free_by(struct outbuf *out, struct slab *s, struct block *p)
     outbuf_tick(out, &b);
 }
 
+/* More slabs than there are slots. */
+#define STRUCTURE 1200
+
+/* All of them nobody's, for b only to free. */
+static void abandon_structure(struct slab **slabs, struct block **blocks)
+{
+    for (int i = 0; i < STRUCTURE; i++)
+        slabs[i] = use_up(&a, CLASS, &blocks[i]);
+    owned_disown_all(&a);
+    owned_only_frees(&b, CLASS, true);
+}
+
+/* Each slab once in as many steps, and neighbours far apart. */
+static int here_and_there(int step)
+{
+    return step * 787 % STRUCTURE;
+}
+
 static int count_free(struct slab **slabs, int count)
 {
     int free = 0;
@@ -469,25 +487,22 @@ static int count_free(struct slab **slabs, int count)
 static void test_a_large_structure_is_dropped(void **state)
 {
     (void)state;
-    enum { COUNT = 1200, BLOCKS = 64 };
+    enum { BLOCKS = 64 };
     static struct outbuf out;
-    static struct slab *slabs[COUNT];
-    static struct block *blocks[COUNT];
+    static struct slab *slabs[STRUCTURE];
+    static struct block *blocks[STRUCTURE];
     int scattered = 0;
-    for (int i = 0; i < COUNT; i++)
-        slabs[i] = use_up(&a, CLASS, &blocks[i]);
-    owned_disown_all(&a);
-    owned_only_frees(&b, CLASS, true);
+    abandon_structure(slabs, blocks);
     for (int k = 0; k < BLOCKS; k++)
-        for (int n = 0; n < COUNT; n++) {
-            int i = n * 787 % COUNT; /* each once, far apart */
+        for (int n = 0; n < STRUCTURE; n++) {
+            int i = here_and_there(n);
             free_by(&out, slabs[i], pop(&blocks[i]).first);
             scattered += out.scatters;
         }
-    assert_true(scattered > COUNT * BLOCKS / 2 && out.scatters);
-    assert_in_range(count_free(slabs, COUNT), COUNT - OUT_WAITING, COUNT);
+    assert_true(scattered > STRUCTURE * BLOCKS / 2 && out.scatters);
+    assert_in_range(count_free(slabs, STRUCTURE), STRUCTURE - OUT_WAITING, STRUCTURE);
     outbuf_flush(&out, &b);
-    assert_all_free(slabs, COUNT);
+    assert_all_free(slabs, STRUCTURE);
     assert_false(out.scatters); /* slots are tried again */
     outbuf_flush(&out, &b);
     assert_int_equal(out.last_slot, 0);
@@ -497,17 +512,14 @@ static void test_a_large_structure_is_dropped(void **state)
 static void test_none_waits_where_slots_are_used(void **state)
 {
     (void)state;
-    enum { COUNT = 1200, OTHERS = 8 };
+    enum { OTHERS = 8 };
     static struct outbuf out;
-    static struct slab *slabs[COUNT];
-    static struct block *blocks[COUNT];
+    static struct slab *slabs[STRUCTURE];
+    static struct block *blocks[STRUCTURE];
     bool scattered = false;
-    for (int i = 0; i < COUNT; i++)
-        slabs[i] = use_up(&a, CLASS, &blocks[i]);
-    owned_disown_all(&a);
-    owned_only_frees(&b, CLASS, true);
-    for (int n = 0; n < 40 * COUNT; n++) {
-        int i = n * 787 % COUNT;
+    abandon_structure(slabs, blocks);
+    for (int n = 0; n < 40 * STRUCTURE; n++) {
+        int i = here_and_there(n);
         if (scattered && !out.scatters)
             i = n % OTHERS; /* from now on few slabs, in long chains */
         scattered |= out.scatters;
@@ -520,9 +532,9 @@ static void test_none_waits_where_slots_are_used(void **state)
     assert_true(scattered);
     outbuf_flush(&out, &b);
     outbuf_leave(&out);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < STRUCTURE; i++)
         free_rest(&b, slabs[i], blocks[i]);
-    assert_all_free(slabs, COUNT);
+    assert_all_free(slabs, STRUCTURE);
 }
 
 /* A child of a fork finds it as it was between two sweeps. */

@@ -160,9 +160,10 @@ void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p)
     }
     use(out);
     if (out->scatters) {
-        if (out->waiting == OUT_WAITING)
+        if (!wait_alone(out, p)) {
             flush_waiting(out, o);
-        wait_alone(out, p);
+            wait_alone(out, p);
+        }
         return;
     }
     unsigned index = outbuf_index(out, (uintptr_t)p >> UNIT_SHIFT);
@@ -209,9 +210,9 @@ static void end_round(struct outbuf *out, struct owned *o)
         outbuf_leave(out);
         return;
     }
-    uint32_t before = out->last_slot, slots = slots_wanted(out);
+    uint32_t before = out->last_slot;
     out->scatters = is_scattered(out);
-    set_slots(out, slots);
+    set_slots(out, slots_wanted(out));
     if (out->scatters || out->last_slot != before)
         flush_all(out, o);
     out->chains = out->short_chains = out->small_chains = 0;

@@ -27,6 +27,7 @@
 #define OUT_SLOTS_LEAST 256u
 #define OUT_SLOTS_ALL   1024u /* of all buffers, unless that is less than the least of each */
 #define OUT_SLOT_BYTES  KIB(8)
+#define OUT_WAITING     32u /* blocks */
 
 struct out_slot {
     struct block *first; /* NULL: the slot holds nothing */
@@ -38,8 +39,6 @@ struct out_slot {
 static_assert(sizeof(struct out_slot) == 16, "four a cache line");
 static_assert(OUT_SLOT_BYTES / SIZE_GRANULE <= UINT16_MAX && UNIT_SIZE / SIZE_GRANULE <= UINT16_MAX,
               "counts and places fit");
-
-#define OUT_WAITING 32u /* blocks */
 
 struct out_slots {
     uint64_t open[OUT_SLOTS_MOST / 64]; /* a bit a slot that may hold blocks */
