@@ -24,6 +24,7 @@
 #define GIVEN_MOST 8192
 #define KEPT_MOST  4096
 #define SMALL      64u
+#define SELDOM     300u
 #define MIDDLE     20000u /* three a slab, four a bin: slow paths are frequent */
 #define RUN        (1000u << 10)
 #define SHORT_RUN  (50u << 10)
@@ -185,11 +186,15 @@ static void prepare_deposit(void)
     in_another_thread(make_unowned);
 }
 
-/* The same, where it allocates too. */
+/* The same, where it allocates many too. */
 static void prepare_claim(void)
 {
+    void *p[32];
     prepare_deposit();
-    free(malloc(MIDDLE));
+    for (int i = 0; i < 32; i++)
+        p[i] = malloc(MIDDLE);
+    for (int i = 0; i < 32; i++)
+        free(p[i]);
 }
 
 static void make_shared(void)
@@ -265,6 +270,12 @@ static void malloc_small(void)
 static void malloc_middle(void)
 {
     keep(malloc(MIDDLE));
+}
+
+/* Of a class that nothing else here is of; a step takes so long that it never is in demand. */
+static void malloc_seldom(void)
+{
+    keep(malloc(SELDOM));
 }
 
 static void malloc_run(void)
@@ -397,6 +408,8 @@ static const struct scenario scenarios[] = {
      .expects =
          "refill owned_take slab_take_owner find_free segment_take slab_init_owner keep_bounds "
          "give_up "},
+    {"refill: a few", nothing, malloc_seldom, nothing, NULL,
+     .expects = "refill_few owned_take_few slab_take_few_owner claim_to_take let_go shared_push "},
     {"refill: what others freed", prepare_freed_into, malloc_middle, drop_kept, NULL,
      .expects = "find_freed_into drain chain_read "},
     {"refill: a shared slab", prepare_shared, malloc_middle, drop_kept, NULL,
@@ -435,7 +448,7 @@ static const struct scenario scenarios[] = {
     {"realloc", keep_middle, grow, drop_kept, NULL, .expects = "hak_realloc move "},
     {"aligned_alloc", nothing, aligned, drop_kept, NULL, .expects = "aligned "},
     {"out of memory", keep_middle, refused, drop_kept, NULL,
-     .expects = "give_back_all heap_dissolve owned_disown_all heap_dissolve_parked "},
+     .expects = "give_back_all heap_dissolve close_bin heap_dissolve_parked "},
     {"trim", keep_middle, trim, drop_kept, NULL,
      .expects = "hak_malloc_trim segment_purge whale_drop_cache "},
     {"thread exit", give_small, NULL, drop_kept, exit_stepped,

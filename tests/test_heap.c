@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static void test_sentinels_have_nothing_and_own_nothing(void **state)
 {
@@ -172,10 +173,12 @@ static void *free_and_allocate(void *blocks)
 {
     for (int i = 0; i < FREED; i++)
         hak_free(((void **)blocks)[i]);
-    void *p = hak_malloc(2000), *q = hak_malloc(2000); /* the second is of a slab of its own */
+    void *p[12]; /* so many that it comes to own a slab of theirs */
+    for (int i = 0; i < 12; i++)
+        p[i] = hak_malloc(2000);
     struct heap *h = heap_current;
-    hak_free(p);
-    hak_free(q);
+    for (int i = 0; i < 12; i++)
+        hak_free(p[i]);
     return h->owned.count != 0 ? h : NULL;
 }
 
@@ -232,9 +235,9 @@ static void test_bins_follow_the_use(void **state)
     enum { COUNT = 500 };
     static void *p[COUNT];
     const unsigned class_no = size_to_class(1024);
+    const int32_t limit = 128;
     void *first = hak_malloc(1024);
     const struct bin *bin = &heap_current->bin[class_no];
-    const int32_t limit = bin->limit;
     for (int round = 0; round < 20; round++) {
         for (int i = 0; i < COUNT; i++)
             p[i] = hak_malloc(1024);
@@ -257,12 +260,81 @@ static void test_bins_follow_the_use(void **state)
     heap_bin_ran_out(heap_current, class_no);
     assert_int_equal(bin->limit, limit);
     assert_true((owned->deposits >> class_no & 1) == 0);
-    for (unsigned i = 0; i < 10 * SIZE_CLASS_COUNT; i++) {
+    for (unsigned i = 0; i < 20 * SIZE_CLASS_COUNT; i++) {
         heap_bin_ran_over(heap_current, i % SIZE_CLASS_COUNT);
         heap_bin_ran_out(heap_current, i % SIZE_CLASS_COUNT);
     }
     assert_in_range(heap_current->grown, MIB(3), MIB(4));
     hak_free(first);
+}
+
+static void wait_us(long us)
+{
+    nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL);
+}
+
+/* Of a class of 1 KiB, of which small bins hold 8 blocks. */
+static void test_a_class_is_in_demand_if_it_runs_out_quickly(void **state)
+{
+    (void)state;
+    enum { COUNT = 100, FEW = 12 };
+    static void *p[COUNT];
+    const unsigned class_no = size_to_class(1000);
+    struct heap *h = heap_current;
+    hak_malloc_trim(0);
+    for (int i = 0; i < FEW; i++, wait_us(600))
+        p[i] = hak_malloc(1000);
+    assert_false(heap_in_demand(h, class_no));
+    assert_int_equal(h->bin[class_no].limit, 8);
+    assert_true(TAILQ_EMPTY(&h->owned.partial[class_no]) && TAILQ_EMPTY(&h->owned.full[class_no]));
+    for (int i = FEW; i < COUNT; i++)
+        p[i] = hak_malloc(1000);
+    assert_true(heap_in_demand(h, class_no));
+    assert_int_equal(h->bin[class_no].limit, 128);
+    assert_false(TAILQ_EMPTY(&h->owned.partial[class_no]) && TAILQ_EMPTY(&h->owned.full[class_no]));
+    wait_us(600000);
+    for (int i = 0; i < COUNT; i++)
+        hak_free(p[i]);
+    for (int i = 0; i < 1000 && heap_in_demand(h, class_no); i++)
+        hak_malloc(1000);
+    assert_false(heap_in_demand(h, class_no));
+    assert_int_equal(h->bin[class_no].limit, 8);
+    assert_true(TAILQ_EMPTY(&h->owned.partial[class_no]) && TAILQ_EMPTY(&h->owned.full[class_no]));
+}
+
+/* Each allocates now and then: most of a slab is for all of them. */
+static void *allocate_slowly(void *where)
+{
+    for (int i = 0; i < 6; i++, wait_us(600))
+        ((void **)where)[i] = hak_malloc(500);
+    pthread_mutex_lock(&gate);
+    pthread_mutex_unlock(&gate);
+    return NULL;
+}
+
+static size_t count_slabs(void **blocks, size_t count)
+{
+    size_t slabs = 0;
+    for (size_t i = 0, seen; i < count; i++, slabs += seen == i - 1)
+        for (seen = 0; slab_of(blocks[seen]) != slab_of(blocks[i]); seen++)
+            continue;
+    return slabs;
+}
+
+static void test_threads_that_seldom_allocate_share_slabs(void **state)
+{
+    (void)state;
+    static pthread_t thread[LIVE];
+    static void *p[LIVE][6];
+    hak_malloc_trim(0);
+    pthread_mutex_lock(&gate);
+    for (size_t i = 0; i < LIVE; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, allocate_slowly, p[i]), 0);
+    wait_us(200000);
+    pthread_mutex_unlock(&gate);
+    for (size_t i = 0; i < LIVE; i++)
+        pthread_join(thread[i], NULL);
+    assert_in_range(count_slabs(p[0], LIVE * 6), 1, 2 + LIVE * 6 * 512 / UNIT_SIZE);
 }
 
 static void test_bins_are_bounded(void **state)
@@ -326,6 +398,8 @@ int main(void)
         cmocka_unit_test(test_an_ended_thread_strands_nothing),
         cmocka_unit_test(test_trimming_sends_off_what_was_gathered),
         cmocka_unit_test(test_bins_follow_the_use),
+        cmocka_unit_test(test_a_class_is_in_demand_if_it_runs_out_quickly),
+        cmocka_unit_test(test_threads_that_seldom_allocate_share_slabs),
         cmocka_unit_test(test_bins_are_bounded),
         cmocka_unit_test(test_dissolving_leaves_nothing),
         cmocka_unit_test(test_a_double_free_is_seen),

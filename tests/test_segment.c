@@ -282,7 +282,7 @@ static void test_foreign_addresses(void **state)
     assert_int_equal(registry_word(&local), UNIT_FOREIGN);
     assert_int_equal(registry_word(state), UNIT_FOREIGN);
     assert_int_equal(registry_word(NULL), UNIT_FOREIGN);
-    assert_int_equal(registry_word((void *)(((uintptr_t)1 << REGISTRY_ADDRESS_BITS) - 1)),
+    assert_int_equal(registry_word((void *)(((uintptr_t)1 << PROCESSOR_ADDRESS_BITS) - 1)),
                      UNIT_FOREIGN);
 }
 

@@ -18,7 +18,7 @@ static void init(struct owned *o, uintptr_t number)
 {
     owned_init(o, unit_owner(number));
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        owned_only_frees(o, i, false);
+        owned_set_none(o, i, false);
 }
 
 /* Links that other tests have left would be met before those of this one. */
@@ -465,7 +465,7 @@ static void abandon_structure(struct slab **slabs, struct block **blocks)
     for (int i = 0; i < STRUCTURE; i++)
         slabs[i] = use_up(&a, CLASS, &blocks[i]);
     owned_disown_all(&a);
-    owned_only_frees(&b, CLASS, true);
+    owned_set_none(&b, CLASS, true);
 }
 
 /* Each slab once in as many steps, and neighbours far apart. */
@@ -587,7 +587,7 @@ static void test_who_only_frees_leaves_the_slab(void **state)
     (void)state;
     struct block *blocks;
     struct slab *s = abandon(&blocks);
-    owned_only_frees(&b, CLASS, true);
+    owned_set_none(&b, CLASS, true);
     owned_push_remote(&b, s, pop(&blocks));
     assert_true(owner_of(s) == SLAB_SHARED && b.count == 0);
     assert_int_equal(registry_word(s->base), unit_word(0, CLASS));
@@ -612,7 +612,7 @@ static void test_who_only_frees_claims_for_others(void **state)
     (void)state;
     struct block *blocks;
     struct slab *s = share(&blocks);
-    owned_only_frees(&b, CLASS, true);
+    owned_set_none(&b, CLASS, true);
     remote_push_ownerless(s, pop(&blocks));
     assert_true(owned_claim(&b, s));
     assert_true(owner_of(s) == SLAB_SHARED && b.count == 0 && s->free_count == 2);
@@ -627,9 +627,9 @@ static void test_who_only_frees_from_now_on_owns_nothing(void **state)
     struct block *blocks;
     struct slab *s = use_up(&a, CLASS, &blocks);
     owned_push_remote(&b, s, pop(&blocks));
-    owned_only_frees(&a, CLASS, true);
+    owned_set_none(&a, CLASS, true);
     assert_true(owner_of(s) == SLAB_SHARED && a.count == 0);
-    owned_only_frees(&a, CLASS, false);
+    owned_set_none(&a, CLASS, false);
     free_rest(&a, s, blocks);
     assert_int_equal(owner_of(s), SLAB_FREE);
 }
@@ -685,8 +685,8 @@ static void test_links_of_classes_out_of_use_are_cleared(void **state)
     enum { COUNT = 20, FIRST_FEW = 5, THIRD = 15 };
     struct slab *slabs[COUNT + 1], *still;
     struct block *blocks[COUNT + 1], *rest;
-    owned_only_frees(&b, CLASS, true);
-    owned_only_frees(&b, SMALL, true);
+    owned_set_none(&b, CLASS, true);
+    owned_set_none(&b, SMALL, true);
     share_many(CLASS, slabs, blocks, COUNT + 1);
     still = slabs[COUNT];
     rest = blocks[COUNT];
@@ -720,11 +720,11 @@ static void test_a_slab_of_which_few_are_taken_goes_on(void **state)
 {
     (void)state;
     struct slab *s = owned_find(&a, CLASS);
-    struct chain first = owned_take_few(&a, s);
+    struct chain first = owned_take_few(&a, s, 0);
     assert_int_equal(first.count, 1);
     assert_true(owner_of(s) == SLAB_SHARED && a.count == 0);
     assert_ptr_equal(owned_find(&b, CLASS), s);
-    struct chain second = owned_take_few(&b, s);
+    struct chain second = owned_take_few(&b, s, 0);
     assert_ptr_equal(second.first, (char *)first.first + 1024);
     assert_int_equal(slab_used(s), 2);
     assert_ptr_equal(owned_find(&a, CLASS), s);
@@ -741,7 +741,7 @@ static void test_few_leave_the_rest_of_the_free_list(void **state)
     struct block *kept = pop(&all.first).first;
     all.count--;
     owned_put(&a, s, all);
-    struct chain few = owned_take_few(&a, owned_find(&a, 0));
+    struct chain few = owned_take_few(&a, owned_find(&a, 0), 0);
     assert_int_equal(few.count, 32);
     assert_null(few.last->next);
     assert_ptr_equal(owned_find(&b, 0), s);
@@ -750,6 +750,94 @@ static void test_few_leave_the_rest_of_the_free_list(void **state)
     owned_put(&b, s, few);
     owned_put(&b, s, (struct chain){kept, kept, 1});
     assert_true(owner_of(s) == SLAB_FREE);
+}
+
+static uint32_t count_few(unsigned class_no, unsigned doubled)
+{
+    struct slab *s = owned_find(&b, class_no);
+    struct chain few = owned_take_few(&b, s, doubled);
+    owned_push_remote(&b, s, few);
+    return few.count;
+}
+
+/* Half a KiB, or about as much, and four or one of what is large; walked is no more than 32. */
+static void test_few_are_doubled(void **state)
+{
+    (void)state;
+    const uint32_t of_kib[] = {1, 1, 1, 4}, of_16[] = {32, 64, 128, 256};
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(count_few(CLASS, i), of_kib[i]);
+        assert_int_equal(count_few(0, i), of_16[i]);
+    }
+    struct slab *s = owned_find(&b, 0);
+    struct chain most = owned_take_few(&b, s, 6);
+    struct chain rest = {most.first->next, most.last, most.count - 1};
+    owned_push_remote(&b, s, rest);
+    assert_int_equal(count_few(0, 3), 32);
+    owned_push_remote(&b, s, (struct chain){most.first, most.first, 1});
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* It has the slab until it has taken from it; the word says that it is nobody's all the time. */
+static void test_who_owns_none_takes_from_what_is_shared(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = share(&blocks);
+    owned_set_none(&b, CLASS, true);
+    assert_ptr_equal(owned_find(&b, CLASS), s);
+    assert_true(owned_has(&b, s));
+    assert_int_equal(registry_word(s->base), unit_word(0, CLASS));
+    struct chain few = owned_take_few(&b, s, 0);
+    assert_true(owner_of(s) == SLAB_UNOWNED && b.count == 0);
+    assert_int_equal(registry_word(s->base), unit_word(0, CLASS));
+    owned_push_remote(&b, s, few);
+    assert_int_equal(owner_of(s), SLAB_SHARED);
+    free_rest(&b, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* Freed blocks go where they belong, and then all of them are free. */
+static void free_few(struct slab *s, struct block *rest, struct chain few)
+{
+    owned_push_remote(&a, s, few);
+    free_rest(&a, s, rest);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+}
+
+/* What it finds has come to be full, or of another class of which it owns none: the two at the bottom of the stack, of
+ * which the first four lose their first link when the descriptor comes to be of the other class. */
+static void test_who_owns_none_keeps_no_slab_that_it_can_not_use(void **state)
+{
+    (void)state;
+    enum { COUNT = 8, OTHER = 6, FULL = 7, TWICE = 4 };
+    struct slab *slabs[COUNT];
+    struct block *blocks[COUNT], *others;
+    share_many(CLASS, slabs, blocks, COUNT);
+    assert_true(owned_claim(&a, slabs[FULL]));
+    struct chain last = owned_take(&a, slabs[FULL]), few[3];
+    owned_disown_all(&a);
+    free_rest(&a, slabs[OTHER], blocks[OTHER]);
+    assert_ptr_equal(use_up(&a, SMALL, &others), slabs[OTHER]);
+    owned_push_remote(&a, slabs[OTHER], pop(&others));
+    owned_disown_all(&a);
+    owned_set_none(&b, CLASS, true);
+    owned_set_none(&b, SMALL, true);
+    for (int i = 0; i < 3; i++) {
+        struct slab *s = owned_find(&b, CLASS);
+        assert_ptr_equal(s, slabs[i < 2 ? TWICE + i : 0]);
+        few[i] = owned_take_few(&b, s, 0);
+        assert_int_equal(b.count, 0);
+    }
+    assert_int_equal(owner_of(slabs[FULL]), SLAB_UNOWNED);
+    assert_int_equal(owner_of(slabs[OTHER]), SLAB_SHARED);
+    free_few(slabs[FULL], blocks[FULL], last);
+    for (int i = 0; i < 3; i++)
+        free_few(slab_of(few[i].first), blocks[i < 2 ? TWICE + i : 0], few[i]);
+    free_rest(&a, slabs[OTHER], others);
+    for (int i = 1; i < TWICE; i++)
+        free_rest(&a, slabs[i], blocks[i]);
+    assert_all_free(slabs, COUNT);
 }
 
 int main(void)
@@ -786,6 +874,9 @@ int main(void)
         TEST(test_who_comes_again),
         TEST(test_a_slab_of_which_few_are_taken_goes_on),
         TEST(test_few_leave_the_rest_of_the_free_list),
+        TEST(test_few_are_doubled),
+        TEST(test_who_owns_none_takes_from_what_is_shared),
+        TEST(test_who_owns_none_keeps_no_slab_that_it_can_not_use),
     };
     return RUN_TESTS(tests);
 }

@@ -16,6 +16,7 @@
  */
 #include "heap.h"
 #include "counters.h"
+#include "processor.h"
 #include "thread.h"
 #include "../global/meta.h"
 #include "../global/shared.h"
@@ -23,6 +24,7 @@
 
 #define BIN_BYTES      KIB(128)
 #define BIN_LEAST      4
+#define BIN_SMALL      KIB(8) /* of a class that is not in demand */
 #define BIN_MOST       4096
 #define BIN_GROWN      4       /* times the first bound */
 #define BIN_LEAN       64      /* blocks: a bin of as few, or fewer, shrinks to none */
@@ -31,6 +33,8 @@
 #define SLOT_WORTH     4       /* blocks in a slot of the out-buffer */
 #define GROWN_BYTES    MIB(4)  /* beyond the first bounds, of all bins of a heap */
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
+#define CLOCKS_QUICK   1u      /* of processor_clock: about 0.1 ms */
+#define CLOCKS_LONG    4096u   /* less than a second */
 
 VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
@@ -51,6 +55,10 @@ static _Atomic(uint32_t) generation;  /* atomic, relaxed: forks since the first 
                                               : BIN_BYTES / (size),
 static const int32_t first_limit[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_LIMIT)};
 
+#define X_SMALL(class, below, size)                                                                \
+    [class] = BIN_SMALL / (size) >= 2 ? BIN_SMALL / (size) : (size) <= KIB(16) ? 2 : 1,
+static const int32_t small_limit[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_SMALL)};
+
 static void set_limit(struct bin *bin, int32_t limit)
 {
     bin->room += limit - bin->limit;
@@ -68,7 +76,7 @@ static void resize_bin(struct heap *h, unsigned class_no, int32_t limit)
     struct bin *bin = &h->bin[class_no];
     h->grown += grown_bytes(class_no, limit) - grown_bytes(class_no, bin->limit);
     set_limit(bin, limit);
-    owned_only_frees(&h->owned, class_no, limit == 0);
+    owned_set_none(&h->owned, class_no, limit == 0 || !heap_in_demand(h, class_no));
 }
 
 static void close_bin(struct heap *h, unsigned class_no)
@@ -104,15 +112,34 @@ static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limi
     return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
 }
 
-void heap_bin_ran_out(struct heap *h, unsigned class_no)
+/* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in demand. */
+static void note_demand(struct heap *h, unsigned class_no)
+{
+    uint16_t now = processor_clock();
+    unsigned since = (uint16_t)(now - h->ran_out[class_no]);
+    h->ran_out[class_no] = now;
+    if (since > (heap_in_demand(h, class_no) ? CLOCKS_LONG : CLOCKS_QUICK))
+        h->demand[class_no] = 0;
+    else if (!heap_in_demand(h, class_no))
+        h->demand[class_no]++;
+}
+
+static int32_t limit_wanted(const struct heap *h, unsigned class_no)
 {
     int32_t limit = h->bin[class_no].limit;
-    if (limit == 0)
-        outbuf_flush(&h->out, &h->owned); /* it has only freed: this may be what it wants now */
+    if (!heap_in_demand(h, class_no))
+        return small_limit[class_no];
     if (limit < first_limit[class_no])
-        resize_bin(h, class_no, first_limit[class_no]);
-    else if (h->ran_over[class_no] > 0)
-        resize_bin(h, class_no, swing_limit(h, class_no, limit));
+        return first_limit[class_no];
+    return h->ran_over[class_no] > 0 ? swing_limit(h, class_no, limit) : limit;
+}
+
+void heap_bin_ran_out(struct heap *h, unsigned class_no)
+{
+    if (h->bin[class_no].limit == 0)
+        outbuf_flush(&h->out, &h->owned); /* it has only freed: this may be what it wants now */
+    note_demand(h, class_no);
+    resize_bin(h, class_no, limit_wanted(h, class_no));
     h->ran_over[class_no] = 0;
 }
 
@@ -183,7 +210,7 @@ void heap_recount(struct heap *h)
         h->bin[i].room = h->bin[i].limit;
         for (struct block *b = h->bin[i].head; b != NULL; b = b->next)
             h->bin[i].room--;
-        owned_only_frees(&h->owned, i, h->bin[i].limit == 0);
+        owned_set_none(&h->owned, i, h->bin[i].limit == 0 || !heap_in_demand(h, i));
     }
 }
 
@@ -320,11 +347,11 @@ void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count)
 
 void heap_dissolve(struct heap *h)
 {
-    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        heap_flush_bin(h, &h->bin[i], INT32_MAX);
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
+        close_bin(h, i);
+        h->demand[i] = 0;
+    }
     outbuf_flush(&h->out, &h->owned);
-    owned_disown_all(&h->owned);
-    h->refilled = 0;
 }
 
 static void dissolve_to_spare(struct heap *h)

@@ -39,9 +39,10 @@ struct heap {
     struct outbuf out;                  /* owner only */
     struct owned owned;                 /* owner only */
     uint8_t ran_over[SIZE_CLASS_COUNT]; /* owner only: how often, since it ran out */
-    size_t grown;      /* owner only: bytes by which bins may hold more than at first */
-    uint32_t refills;  /* owner only: a count */
-    uint64_t refilled; /* owner only: a bit a class; none in an empty heap */
+    uint8_t demand[SIZE_CLASS_COUNT];   /* owner only: how often it ran out quickly */
+    uint16_t ran_out[SIZE_CLASS_COUNT]; /* owner only: when, by processor_clock */
+    size_t grown;     /* owner only: bytes by which bins may hold more than at first */
+    uint32_t refills; /* owner only: a count */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -138,12 +139,24 @@ void heap_close(struct heap *entered, struct heap *work);
 
 /* Gives back `count` blocks, the last freed first. */
 void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
-/* How much a bin holds at most: nothing, until it first ran out. One that runs over again and again, and never runs
- * out, is of a thread that only frees: each block that it keeps may be the last of its slab, so it keeps ever
- * fewer, and then none, until it runs out. One that runs over and out by turns is of a thread whose use swings by more
- * than fits in: it may keep more. */
+/* How much a bin holds at most: nothing, until it first ran out. Then little, and its heap owns no slab of the class,
+ * while it seldom runs out: that many threads allocate a little of each class is common, and bins and slabs of their
+ * own would cost them more than their blocks do. Once a class is in demand, 128 KiB. A bin that runs over again and
+ * again, and never runs out, is of a thread that only frees: each block that it keeps may be the last of its slab, so it
+ * keeps ever fewer, and then none, until it runs out. One that runs over and out by turns is of a thread whose use
+ * swings by more than fits in: it may keep more. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);
+
+/* A class is in demand when its bin has run out as often as this, each time soon after the last and with twice as many
+ * blocks. */
+#define DEMAND_MOST 4
+
+HAK_INLINE bool heap_in_demand(const struct heap *h, unsigned class_no)
+{
+    return h->demand[class_no] == DEMAND_MOST;
+}
+
 /* Everything the heap holds goes back to its slabs, and the slabs to whoever wants them. */
 void heap_dissolve(struct heap *h);
 /* Dissolves the parked heaps; false if there were none. */

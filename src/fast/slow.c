@@ -51,21 +51,18 @@ static bool refill(struct heap *h, unsigned class_no)
     return got > 0;
 }
 
-/* A heap's first blocks of a class are few, and come from a slab that new heaps share: that many threads
- * allocate a little each is common, and slabs of their own would cost them a page a class. */
-static bool refill_first(struct heap *h, unsigned class_no)
+/* Of a slab that goes on to whoever wants some next. */
+static bool refill_few(struct heap *h, unsigned class_no)
 {
     struct slab *s = owned_find(&h->owned, class_no);
-    h->refilled |= (uint64_t)1 << class_no;
     if (s != NULL)
-        bin_fill(&h->bin[class_no], owned_take_few(&h->owned, s));
+        bin_fill(&h->bin[class_no], owned_take_few(&h->owned, s, h->demand[class_no]));
     return s != NULL;
 }
 
 static bool fill_empty(struct heap *h, unsigned class_no)
 {
-    bool is_first = (h->refilled >> class_no & 1) == 0;
-    return is_first ? refill_first(h, class_no) : refill(h, class_no);
+    return heap_in_demand(h, class_no) ? refill(h, class_no) : refill_few(h, class_no);
 }
 
 /* The bin of a heap that was just obtained may have blocks. */

@@ -9,18 +9,13 @@
 #define HAK_FRONT_H
 
 #include "base.h"
+#include "processor.h"
 
 #define SIZE_GRANULE  16
 #define SIZE_TINY_MAX KIB(1)
 
-/* Of addresses that programs are given. */
-#ifdef __x86_64__
-#define REGISTRY_ADDRESS_BITS 47
-#else
-#define REGISTRY_ADDRESS_BITS 48
-#endif
-#define LEAF_SHIFT      (REGISTRY_ADDRESS_BITS - 12)
-#define REGISTRY_LEAVES ((size_t)1 << (REGISTRY_ADDRESS_BITS - LEAF_SHIFT))
+#define LEAF_SHIFT      (PROCESSOR_ADDRESS_BITS - 12)
+#define REGISTRY_LEAVES ((size_t)1 << (PROCESSOR_ADDRESS_BITS - LEAF_SHIFT))
 
 /* A heap that has nothing is zeroes, but for two words (heap.h: `strange` and `near`). */
 #define FRONT_NOTHINGS     3

@@ -18,7 +18,7 @@
 #define SIZE_SLAB_MAX  KIB(64)
 #define SIZE_RUN_LEAST KIB(32) /* a run may be as short, where it began as one */
 #define SIZE_RUN_MAX   MIB(1)
-#define SIZE_MAX_ASK   ((size_t)1 << REGISTRY_ADDRESS_BITS) /* for more there are no addresses */
+#define SIZE_MAX_ASK   ((size_t)1 << PROCESSOR_ADDRESS_BITS) /* for more there are no addresses */
 
 /* X(class, size of the class below, size) */
 #define SIZE_TINY_CLASSES(X)                                                                       \

@@ -8,6 +8,7 @@
 #define CUT_BYTES  KIB(4) /* at once: to touch more makes a malloc wait for as many page faults */
 #define CUT_BLOCKS 16     /* at least, where there are pages already */
 #define FEW_BYTES  512
+#define FEW_WALKED 32 /* blocks of a free list at most: each is a line that may be far */
 
 void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pages)
 {
@@ -23,10 +24,10 @@ void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pag
 }
 
 /* Four of any class fill cache lines. */
-static uint32_t few_count(size_t bytes)
+static uint32_t few_count(size_t bytes, unsigned doubled)
 {
-    size_t fours = FEW_BYTES / bytes / 4 * 4;
-    return bytes >= FEW_BYTES / 2 ? 1 : (uint32_t)max_size(fours, 4);
+    size_t few = (size_t)FEW_BYTES << doubled, fours = few / bytes / 4 * 4;
+    return bytes >= few / 2 ? 1 : (uint32_t)max_size(fours, 4);
 }
 
 /* `count` blocks, or what is left to cut. */
@@ -71,10 +72,11 @@ static struct chain unlist_owner(struct slab *s, uint32_t most)
     return chain;
 }
 
-struct chain slab_take_few_owner(struct slab *s)
+struct chain slab_take_few_owner(struct slab *s, unsigned doubled)
 {
-    uint32_t few = few_count(slab_block_bytes(s));
-    struct chain chain = s->free != NULL ? unlist_owner(s, few) : cut_owner(s, few);
+    uint32_t few = few_count(slab_block_bytes(s), doubled);
+    struct chain chain =
+        s->free != NULL ? unlist_owner(s, (uint32_t)min_size(few, FEW_WALKED)) : cut_owner(s, few);
     slab_set_used_owner(s, slab_used(s) + chain.count);
     return chain;
 }

@@ -102,8 +102,8 @@ void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pag
  * pages already. The slab must have room. */
 struct chain slab_take_owner(struct slab *s);
 /* A few of the free list, or else freshly cut ones: one, or as many as fill cache lines and are about
- * half a KiB together. The slab must have room. */
-struct chain slab_take_few_owner(struct slab *s);
+ * half a KiB together, or twice as much as often as `doubled` says. The slab must have room. */
+struct chain slab_take_few_owner(struct slab *s, unsigned doubled);
 /* Takes back a chain of this slab's blocks that are out. */
 void slab_put_owner(struct slab *s, struct chain chain);
 

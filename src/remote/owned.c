@@ -216,18 +216,23 @@ static bool owns_none(const struct owned *o, unsigned class_no)
     return (o->deposits >> class_no & 1) != 0;
 }
 
-bool owned_claim(struct owned *o, struct slab *s)
+/* Of a slab that o has just claimed. */
+static void keep_claimed(struct owned *o, struct slab *s)
 {
-    if (!claim_owner(o, s))
-        return false;
-    if (owns_none(o, slab_class(s))) {
-        let_go(o, s);
-        return true;
-    }
     set_owner_word(o, s);
     drain(s);
     keep_bounds(o, slab_class(s));
     settle(o, s); /* last: what is in no list is not given up */
+}
+
+bool owned_claim(struct owned *o, struct slab *s)
+{
+    if (!claim_owner(o, s))
+        return false;
+    if (owns_none(o, slab_class(s)))
+        let_go(o, s);
+    else
+        keep_claimed(o, s);
     return true;
 }
 
@@ -256,10 +261,10 @@ static bool is_whole_unit(unsigned class_no)
     return size_class_bytes[class_no] == UNIT_SIZE;
 }
 
-void owned_only_frees(struct owned *o, unsigned class_no, bool only)
+void owned_set_none(struct owned *o, unsigned class_no, bool none)
 {
     uint64_t bit = (uint64_t)1 << class_no;
-    bool none = only || is_whole_unit(class_no);
+    none = none || is_whole_unit(class_no);
     o->deposits = none ? o->deposits | bit : o->deposits & ~bit;
     if (none)
         disown_class(o, class_no);
@@ -282,10 +287,10 @@ struct chain owned_take(struct owned *o, struct slab *s)
     return chain;
 }
 
-struct chain owned_take_few(struct owned *o, struct slab *s)
+struct chain owned_take_few(struct owned *o, struct slab *s, unsigned doubled)
 {
     unlist_partial(o, s);
-    struct chain chain = slab_take_few_owner(s);
+    struct chain chain = slab_take_few_owner(s, doubled);
     give_up(o, s);
     return chain;
 }
@@ -373,13 +378,26 @@ struct slab *owned_find_own(struct owned *o, unsigned class_no)
     return s != NULL ? s : find_freed_into(o, class_no);
 }
 
-/* A SHARED slab of this class. Its descriptor may have come to stand for another class meanwhile: then
- * it is ours too, to be put where it belongs. */
+/* A slab that was SHARED, and is wanted for this class: even who owns none keeps it until it has taken from it. It may
+ * have come to be full, or to stand for another class, meanwhile: then it is ours too, to be put where it belongs. */
+static void claim_to_take(struct owned *o, struct slab *s, unsigned class_no)
+{
+    if (!claim_owner(o, s))
+        return;
+    if (!owns_none(o, slab_class(s)))
+        keep_claimed(o, s);
+    else if (slab_class(s) == class_no && slab_has_room_owner(s))
+        list_partial(o, s);
+    else
+        let_go(o, s);
+}
+
 static struct slab *find_shared(struct owned *o, unsigned class_no)
 {
     struct slab *s;
     for (unsigned i = 0; i < POPS_MOST && (s = shared_pop(class_no)) != NULL; i++) {
-        if (owned_claim(o, s) && !TAILQ_EMPTY(&o->partial[class_no]))
+        claim_to_take(o, s, class_no);
+        if (!TAILQ_EMPTY(&o->partial[class_no]))
             return TAILQ_FIRST(&o->partial[class_no]);
     }
     return NULL;

@@ -4,9 +4,9 @@
  * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have none
  * ("full"). Both together are bounded, to OWNED_MOST slabs over all classes and OWNED_IDLE_MOST bytes of
  * free blocks. Beyond that the oldest are given up, so that a thread that goes idle strands little: what
- * others free into a slab that it owns waits for it. Of a class that the heap only frees it owns none: it puts
- * its blocks into the slab and leaves that to whoever wants it, at once ("deposit"). Nor does it own slabs of one
- * block, which have none left whenever that is out.
+ * others free into a slab that it owns waits for it. Of a class that the heap only frees, or allocates now and then, it
+ * owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"), and leaves it to whoever wants
+ * it, at once. Nor does it own slabs of one block, which have none left whenever that is out.
  *
  * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving up
  * an exchange (release). Both sides of the race between giving up and a remote push look twice:
@@ -42,7 +42,7 @@ struct owned {
 
 static_assert(SIZE_CLASS_COUNT <= 64, "a bit a class");
 
-/* owner: of no other. At first it only frees, whatever the class. */
+/* owner: of no other. At first it owns none of any class. */
 void owned_init(struct owned *o, uintptr_t owner);
 
 HAK_INLINE uintptr_t owned_token(const struct owned *o, unsigned class_no)
@@ -67,13 +67,13 @@ struct slab *owned_find(struct owned *o, unsigned class_no);
 struct slab *owned_find_own(struct owned *o, unsigned class_no);
 /* Blocks of a slab that owned_find gave. */
 struct chain owned_take(struct owned *o, struct slab *s);
-/* A few blocks, and the slab goes on to whoever wants some next. */
-struct chain owned_take_few(struct owned *o, struct slab *s);
+/* A few blocks (slab.h), and the slab goes on to whoever wants some next. */
+struct chain owned_take_few(struct owned *o, struct slab *s, unsigned doubled);
 /* Takes back blocks of a slab that o owns. The slab may be gone afterwards. */
 void owned_put(struct owned *o, struct slab *s, struct chain chain);
 
 /* Makes o the owner if the slab has none. It then takes over what is in the remote stack, and the slab
- * may be gone already if the caller has no block of it. If o only frees blocks of its class, it takes over what is
+ * may be gone already if the caller has no block of it. If o owns none of its class, it takes over what is
  * there, and the slab is nobody's again. False: it has an owner, or is free. */
 bool owned_claim(struct owned *o, struct slab *s);
 /* Frees a chain of blocks at once, wherever their slab belongs. */
@@ -86,8 +86,8 @@ void owned_takes(struct owned *o, size_t units);
 bool owned_returns(struct owned *o, size_t units);
 /* Whether it takes about as many as it returns, and so will likely want what it frees (global/swing.h). */
 bool owned_comes_again(const struct owned *o);
-/* Whether the heap only frees blocks of this class from now on. */
-void owned_only_frees(struct owned *o, unsigned class_no, bool only);
+/* Whether the heap owns no slabs of this class from now on. */
+void owned_set_none(struct owned *o, unsigned class_no, bool none);
 /* Gives up every slab. */
 void owned_disown_all(struct owned *o);
 
