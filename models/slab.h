@@ -3,7 +3,7 @@
  * src/remote/owned.[ch]: slabs of two blocks, two size classes, one segment of two units.
  *
  * Left out: the bounds on what a heap owns (keep_bounds gives up at no new moment: the scenarios call
- * owned_disown_all where they like; so does owned_take_few, right after it took some), cutting (all blocks are cut at the start), and what walkers read.
+ * owned_disown_all where they like), cutting (all blocks are cut at the start), and what walkers read.
  */
 #ifndef MODELS_SLAB_H
 #define MODELS_SLAB_H
@@ -93,6 +93,17 @@ inline chain slab_take_owner(slab *s)
     return chain;
 }
 
+/* slab.c: slab_take_few_owner, of one */
+inline block *slab_take_one_owner(slab *s)
+{
+    block *b = s->free;
+    s->free = b->next;
+    s->free_count = s->free_count - 1;
+    s->used = s->used + 1;
+    b->next = nullptr;
+    return b;
+}
+
 /* slab.c: slab_init_owner, and cut_owner of all blocks */
 inline void slab_init_owner(slab *s, unsigned class_no)
 {
@@ -131,7 +142,7 @@ struct owned {
     slab_list partial[SIZE_CLASS_COUNT];
     slab_list full[SIZE_CLASS_COUNT];
     unsigned count;
-    bool only_frees; /* whatever the class: `deposits` */
+    bool owns_none; /* whatever the class: `deposits` */
 };
 
 inline void list_insert(slab_list *list, slab *s)
@@ -396,19 +407,24 @@ inline void give_up(owned *o, slab *s)
     let_go(o, s);
 }
 
+/* owned.c: keep_claimed */
+inline void keep_claimed(owned *o, slab *s)
+{
+    set_owner_word(o, s);
+    if (does(CLAIM_DRAINS))
+        drain(s);
+    settle(o, s);
+}
+
 /* owned.c: owned_claim */
 inline bool owned_claim(owned *o, slab *s)
 {
     if (!claim_owner(o, s))
         return false;
-    if (o->only_frees) {
+    if (o->owns_none)
         let_go(o, s);
-        return true;
-    }
-    set_owner_word(o, s);
-    if (does(CLAIM_DRAINS))
-        drain(s);
-    settle(o, s);
+    else
+        keep_claimed(o, s);
     return true;
 }
 
@@ -433,10 +449,10 @@ inline void owned_disown_all(owned *o)
         disown_class(o, i);
 }
 
-/* owned.c: owned_only_frees, of all classes */
-inline void owned_only_frees(owned *o, bool only)
+/* owned.c: owned_set_none, of all classes */
+inline void owned_set_none(owned *o, bool only)
 {
-    o->only_frees = only;
+    o->owns_none = only;
     if (only)
         owned_disown_all(o);
 }
@@ -476,11 +492,11 @@ inline bool deposit(owned *o, slab *s, chain chain)
 /* owned.c: owned_push_remote, push_remote */
 inline void owned_push_remote(owned *o, slab *s, chain chain)
 {
-    if (owned_has(o, s) || (!o->only_frees && owned_claim(o, s))) {
+    if (owned_has(o, s) || (!o->owns_none && owned_claim(o, s))) {
         owned_put(o, s, chain);
         return;
     }
-    if (o->only_frees && deposit(o, s, chain))
+    if (o->owns_none && deposit(o, s, chain))
         return;
     if (does(CHAIN_LABELS))
         chain_label(chain);
@@ -523,15 +539,28 @@ inline slab *owned_find_own(owned *o, unsigned class_no)
     return s != nullptr ? s : find_freed_into(o, class_no);
 }
 
+/* owned.c: claim_to_take */
+inline void claim_to_take(owned *o, slab *s, unsigned class_no)
+{
+    if (!claim_owner(o, s))
+        return;
+    if (!o->owns_none)
+        keep_claimed(o, s);
+    else if (slab_class(s) == class_no && slab_has_room_owner(s))
+        list_partial(o, s);
+    else
+        let_go(o, s);
+}
+
 /* owned.c: find_shared */
 inline slab *find_shared(owned *o, unsigned class_no)
 {
     slab *s;
     while ((s = shared_pop(class_no)) != nullptr) {
-        bool claimed = owned_claim(o, s);
+        claim_to_take(o, s, class_no);
         if (!does(POP_BY_CLEARS_FIRST))
             clear_linked(s, 0);
-        if (claimed && list_first(&o->partial[class_no]) != nullptr)
+        if (list_first(&o->partial[class_no]) != nullptr)
             return list_first(&o->partial[class_no]);
     }
     return nullptr;
@@ -564,7 +593,7 @@ inline slab *owned_find(owned *o, unsigned class_no)
 /* slow.c: refill, then one block for the program and the rest back. nullptr: out of memory. */
 inline block *model_malloc(owned *o, unsigned class_no)
 {
-    owned_only_frees(o, false); /* heap_bin_ran_out */
+    owned_set_none(o, false); /* heap_bin_ran_out */
     slab *s = owned_find(o, class_no);
     if (s == nullptr)
         return nullptr;
@@ -573,6 +602,20 @@ inline block *model_malloc(owned *o, unsigned class_no)
     MUST(chain.count >= 1);
     if (chain.count > 1)
         owned_push_remote(o, s, {b->next, chain.last, chain.count - 1});
+    b->user = (int)o->bins;
+    return b;
+}
+
+/* The same of a class that is not in demand: owned_take_few, of one block. */
+inline block *model_malloc_seldom(owned *o, unsigned class_no)
+{
+    owned_set_none(o, true);
+    slab *s = owned_find(o, class_no);
+    if (s == nullptr)
+        return nullptr;
+    unlist_partial(o, s);
+    block *b = slab_take_one_owner(s);
+    give_up(o, s);
     b->user = (int)o->bins;
     return b;
 }

@@ -217,8 +217,8 @@ template <bool Both> struct deposits : slab_suite<deposits<Both>, 2> {
     {
         set_up(&this->slabs[0], heap(2), 2);
         owned_disown_all(heap(2));
-        heap(0)->only_frees = true;
-        heap(1)->only_frees = Both;
+        heap(0)->owns_none = true;
+        heap(1)->owns_none = Both;
     }
     void thread(unsigned t)
     {
@@ -233,7 +233,7 @@ struct exit_and_deposit : slab_suite<exit_and_deposit, 2> {
     {
         set_up(&slabs[0], heap(0), 2);
         held[0] = &slabs[0].blocks[1];
-        heap(1)->only_frees = true;
+        heap(1)->owns_none = true;
     }
     void thread(unsigned t)
     {
@@ -250,7 +250,7 @@ struct deposit_and_find : slab_suite<deposit_and_find, 2> {
     {
         set_up(&slabs[0], heap(2), 1);
         owned_disown_all(heap(2));
-        heap(0)->only_frees = true;
+        heap(0)->owns_none = true;
     }
     void thread(unsigned t)
     {
@@ -260,6 +260,25 @@ struct deposit_and_find : slab_suite<deposit_and_find, 2> {
             held[1] = model_malloc(heap(1), 0);
             owned_disown_all(heap(1));
         }
+    }
+};
+
+/* Who owns none of a class takes a block of a slab that is shared, while another takes the last, or frees one. */
+template <bool Frees> struct seldom : slab_suite<seldom<Frees>, 2> {
+    void start()
+    {
+        set_up(&this->slabs[0], heap(2), 1);
+        owned_disown_all(heap(2));
+        heap(1)->owns_none = true;
+        if (!Frees)
+            this->held[2] = &this->slabs[0].blocks[0];
+    }
+    void thread(unsigned t)
+    {
+        if (t == 1 && Frees)
+            free_one(1, &this->slabs[0].blocks[0]);
+        else
+            this->held[t] = model_malloc_seldom(heap(t), 0);
     }
 };
 
@@ -278,7 +297,7 @@ struct mixed : slab_suite<mixed, 3> {
                 nullptr,
                 nullptr};
         for (unsigned t = 0; t < 3; t++)
-            heap(t)->only_frees = rl::rand(2) != 0;
+            heap(t)->owns_none = rl::rand(2) != 0;
     }
     void free_held(unsigned t, block *&b, bool ownerless)
     {
@@ -294,15 +313,19 @@ struct mixed : slab_suite<mixed, 3> {
     void act(unsigned t)
     {
         block *&b = held[2 * t + rl::rand(2)];
-        switch (rl::rand(5)) {
+        switch (rl::rand(6)) {
         case 0:
             owned_disown_all(heap(t));
             break;
         case 4:
-            owned_only_frees(heap(t), true);
+            owned_set_none(heap(t), true);
             break;
         case 1:
             free_held(t, b, rl::rand(2) != 0);
+            break;
+        case 5:
+            if (b == nullptr)
+                b = model_malloc_seldom(heap(t), rl::rand(SIZE_CLASS_COUNT));
             break;
         default:
             if (b == nullptr)
@@ -329,6 +352,8 @@ int main(int argc, char **argv)
          {"two_deposits", rl::simulate<deposits<true>>, bound(5), bound(7)},
          {"exit_and_deposit", rl::simulate<exit_and_deposit>, bound(6), full()},
          {"deposit_and_find", rl::simulate<deposit_and_find>, bound(5), bound(7)},
+         {"seldom_and_seldom", rl::simulate<seldom<false>>, bound(4), bound(6)},
+         {"seldom_and_free", rl::simulate<seldom<true>>, bound(5), bound(7)},
          {"two_find", rl::simulate<two_find>, full(), full()},
          {"share_while_linked", rl::simulate<share_while_linked>, bound(6), full()},
          {"ownerless_while_linked", rl::simulate<ownerless_while_linked>, full(), full()},

@@ -302,6 +302,64 @@ static void test_a_class_is_in_demand_if_it_runs_out_quickly(void **state)
     assert_true(TAILQ_EMPTY(&h->owned.partial[class_no]) && TAILQ_EMPTY(&h->owned.full[class_no]));
 }
 
+/* Though its bin does not run out: others' do. */
+static void test_a_class_that_nobody_wants_cools(void **state)
+{
+    (void)state;
+    enum { COUNT = 400 };
+    static void *p[COUNT];
+    const unsigned class_no = size_to_class(300);
+    struct heap *h = heap_current;
+    for (int i = 0; i < COUNT; i++)
+        p[i] = hak_malloc(300);
+    for (int i = 0; i < COUNT; i++)
+        hak_free(p[i]);
+    const struct bin *bin = &h->bin[class_no];
+    assert_true(heap_in_demand(h, class_no) && bin->limit - bin->room > 200);
+    for (unsigned i = 0; i < 2 * SIZE_CLASS_COUNT; i++, h->refills++)
+        heap_cool_some(h);
+    assert_true(heap_in_demand(h, class_no)); /* it ran out just now */
+    wait_us(600000);
+    for (int i = 0; i < 5000 && heap_in_demand(h, class_no); i++)
+        hak_malloc(5000);
+    assert_false(heap_in_demand(h, class_no));
+    assert_int_equal(bin->limit, KIB(8) / 320);
+    assert_in_range(bin->room, 0, KIB(8) / 320);
+    assert_true(TAILQ_EMPTY(&h->owned.partial[class_no]) && TAILQ_EMPTY(&h->owned.full[class_no]));
+}
+
+/* The blocks in the bins of a heap that another thread had are of use at once: none of them runs out. */
+static void *fill_bin(void *unused)
+{
+    void *p[300];
+    for (int i = 0; i < 300; i++)
+        p[i] = hak_malloc(200);
+    for (int i = 0; i < 300; i++)
+        hak_free(p[i]);
+    return unused;
+}
+
+static void *take_from_bin(void *unused)
+{
+    hak_free(hak_malloc(200));
+    const struct bin *bin = &heap_current->bin[size_to_class(200)];
+    return bin->head != NULL && bin->room >= 0 && bin->limit > 100 ? (void *)bin : unused;
+}
+
+static void test_a_parked_bin_has_not_run_out(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    void *bin;
+    hak_malloc_trim(0);
+    assert_int_equal(pthread_create(&thread, NULL, fill_bin, NULL), 0);
+    pthread_join(thread, NULL);
+    wait_us(600000);
+    assert_int_equal(pthread_create(&thread, NULL, take_from_bin, NULL), 0);
+    pthread_join(thread, &bin);
+    assert_non_null(bin);
+}
+
 /* Each allocates now and then: most of a slab is for all of them. */
 static void *allocate_slowly(void *where)
 {
@@ -399,6 +457,8 @@ int main(void)
         cmocka_unit_test(test_trimming_sends_off_what_was_gathered),
         cmocka_unit_test(test_bins_follow_the_use),
         cmocka_unit_test(test_a_class_is_in_demand_if_it_runs_out_quickly),
+        cmocka_unit_test(test_a_class_that_nobody_wants_cools),
+        cmocka_unit_test(test_a_parked_bin_has_not_run_out),
         cmocka_unit_test(test_threads_that_seldom_allocate_share_slabs),
         cmocka_unit_test(test_bins_are_bounded),
         cmocka_unit_test(test_dissolving_leaves_nothing),

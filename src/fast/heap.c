@@ -35,6 +35,7 @@
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
 #define CLOCKS_QUICK   1u      /* of processor_clock: about 0.1 ms */
 #define CLOCKS_LONG    4096u   /* less than a second */
+#define COOLED_AT_ONCE 4u      /* classes that a refill looks at */
 
 VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
@@ -112,12 +113,17 @@ static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limi
     return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
 }
 
-/* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in demand. */
+static unsigned clocks_since(uint16_t then)
+{
+    return (uint16_t)(processor_clock() - then);
+}
+
+/* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in demand. All that was taken
+ * until then fits into a small bin. */
 static void note_demand(struct heap *h, unsigned class_no)
 {
-    uint16_t now = processor_clock();
-    unsigned since = (uint16_t)(now - h->ran_out[class_no]);
-    h->ran_out[class_no] = now;
+    unsigned since = clocks_since(h->ran_out[class_no]);
+    h->ran_out[class_no] = processor_clock();
     if (since > (heap_in_demand(h, class_no) ? CLOCKS_LONG : CLOCKS_QUICK))
         h->demand[class_no] = 0;
     else if (!heap_in_demand(h, class_no))
@@ -141,6 +147,25 @@ void heap_bin_ran_out(struct heap *h, unsigned class_no)
     note_demand(h, class_no);
     resize_bin(h, class_no, limit_wanted(h, class_no));
     h->ran_over[class_no] = 0;
+}
+
+/* One that is closed stays so. */
+static void cool(struct heap *h, unsigned class_no)
+{
+    struct bin *bin = &h->bin[class_no];
+    int32_t small = small_limit[class_no];
+    h->demand[class_no] = 0;
+    heap_flush_bin(h, bin, bin->limit - bin->room - small);
+    resize_bin(h, class_no, bin->limit < small ? bin->limit : small);
+}
+
+void heap_cool_some(struct heap *h)
+{
+    for (unsigned i = 0; i < COOLED_AT_ONCE; i++) {
+        unsigned class_no = (h->refills * COOLED_AT_ONCE + i) % SIZE_CLASS_COUNT;
+        if (heap_in_demand(h, class_no) && clocks_since(h->ran_out[class_no]) > CLOCKS_LONG)
+            cool(h, class_no);
+    }
 }
 
 static uint32_t held_now(void)

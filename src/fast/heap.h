@@ -147,6 +147,8 @@ void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
  * swings by more than fits in: it may keep more. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);
+/* A few classes by turns: one whose bin ran out long ago is not in demand any more. */
+void heap_cool_some(struct heap *h);
 
 /* A class is in demand when its bin has run out as often as this, each time soon after the last and with twice as many
  * blocks. */

@@ -65,19 +65,24 @@ static bool fill_empty(struct heap *h, unsigned class_no)
     return heap_in_demand(h, class_no) ? refill(h, class_no) : refill_few(h, class_no);
 }
 
+static bool refill_or_give_back(struct heap *h, unsigned class_no)
+{
+    heap_bin_ran_out(h, class_no);
+    if (fill_empty(h, class_no))
+        return true;
+    give_back_all(h, 0);
+    return fill_empty(h, class_no);
+}
+
 /* The bin of a heap that was just obtained may have blocks. */
 static void *small_alloc(struct heap *h, unsigned class_no)
 {
-    struct bin *bin = &h->bin[class_no];
     outbuf_tick(&h->out, &h->owned);
     if (++h->refills % REFILLS_A_PURGE == 0)
         segment_purge_some();
-    heap_bin_ran_out(h, class_no);
-    if (bin->head == NULL && !fill_empty(h, class_no)) {
-        give_back_all(h, 0);
-        if (!fill_empty(h, class_no))
-            return NULL;
-    }
+    heap_cool_some(h);
+    if (h->bin[class_no].head == NULL && !refill_or_give_back(h, class_no))
+        return NULL;
     return heap_pop(h, SIZE_BIN_PLACE(class_no));
 }
 

@@ -8,7 +8,7 @@
  *   4. a slab of mine with blocks left, or that others have freed into
  *   5. a SHARED slab
  *   6. a free unit, or a new segment
- *      (when the heap has had none of the class, 4 to 6 give few blocks, and the slab becomes SHARED)
+ *      (where the class is not in demand, 4 to 6 give few blocks, and the slab is nobody's again)
  *   7. memory is out: all that is kept for later is given back, and once more from 3
  *   8. ENOMEM
  *
@@ -24,7 +24,7 @@
  *   5. not hakmem's: to the C library
  *   6. a sentinel: find a heap to work with
  *   7. another heap's: what the slot holds, or those that wait, are sent off first
- *   8. nobody's: claim the slab, and keep the block; or to the out-buffer, if the heap only frees such
+ *   8. nobody's: claim the slab, and keep the block; or to the out-buffer, if the bin keeps none
  *   9. a run, a whale
  *
  * SYNCHRONIZATION: all by the thread that entered.

@@ -7,7 +7,7 @@
  *     FREE -> token of a heap -> UNOWNED (no block left) -> token of any heap -> SHARED (some left)
  *
  * A token is the word that the slab's unit has meanwhile (global/unit_word.h), unless its owner only puts blocks
- * into it, for which it is nobody's word still. It is
+ * into it, or takes a few, for which it is nobody's word still. It is
  * taken by CAS from UNOWNED or SHARED (acquire; remote/owned.h), and given up by the owner alone, by an
  * exchange (release). "Owner only" fields are handed over by that pair, and by nothing else.
  * The name of a function whose caller must be the owner ends in _owner.

@@ -179,10 +179,12 @@ static void let_go(struct owned *o, struct slab *s)
     } while (!lf_stack_is_empty(&s->remote) && claim_owner(o, s));
 }
 
-/* Of a slab in no list that o owns. */
+/* Of a slab in no list that o owns. Each free reads the words near this one, so it is not written to for nothing. */
 static void give_up(struct owned *o, struct slab *s)
 {
-    registry_set_word(s->base, unit_word(0, slab_class(s)));
+    uintptr_t nobodys = unit_word(0, slab_class(s));
+    if (registry_word(s->base) != nobodys)
+        registry_set_word(s->base, nobodys);
     let_go(o, s);
 }
 
