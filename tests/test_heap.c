@@ -287,8 +287,11 @@ static void test_a_class_is_in_demand_if_it_runs_out_quickly(void **state)
     assert_false(heap_in_demand(h, class_no));
     assert_int_equal(h->bin[class_no].limit, 8);
     assert_true(TAILQ_EMPTY(&h->owned.partial[class_no]) && TAILQ_EMPTY(&h->owned.full[class_no]));
-    for (int i = FEW; i < COUNT; i++)
-        p[i] = hak_malloc(1000);
+    for (int i = 0; i < 10; i++)
+        hak_free(p[i]);
+    assert_in_range(h->bin[class_no].room, 0, 1); /* it ran over, and gave back two */
+    for (int i = 0; i < COUNT; i++)
+        p[i] = i < 10 || i >= FEW ? hak_malloc(1000) : p[i];
     assert_true(heap_in_demand(h, class_no));
     assert_int_equal(h->bin[class_no].limit, 128);
     assert_false(TAILQ_EMPTY(&h->owned.partial[class_no]) && TAILQ_EMPTY(&h->owned.full[class_no]));

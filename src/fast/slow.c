@@ -166,12 +166,21 @@ void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size)
 
 /* ---- free ---- */
 
+/* All of a bin that keeps none. What is seldom wanted is of many slabs, each cold: a few blocks at a time, so that no
+ * free takes long. */
+static int32_t overflow_count(const struct heap *h, unsigned class_no)
+{
+    int32_t limit = h->bin[class_no].limit;
+    if (limit == 0)
+        return INT32_MAX;
+    return heap_in_demand(h, class_no) ? limit - limit / 4 : 1 + limit / 8;
+}
+
 /* Back goes the hot part at the head: the colder the tail, the dearer the walk. */
 static void flush_overflow(struct heap *h, unsigned class_no)
 {
-    struct bin *bin = &h->bin[class_no];
     outbuf_tick(&h->out, &h->owned);
-    heap_flush_bin(h, bin, bin->limit != 0 ? bin->limit - bin->limit / 4 : INT32_MAX);
+    heap_flush_bin(h, &h->bin[class_no], overflow_count(h, class_no));
     heap_bin_ran_over(h, class_no);
 }
 
