@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #define REFILLS_A_PURGE 64 /* so that what stays shrinks in time */
+#define FEW_BACK        4  /* blocks at most, of a bin that is seldom wanted */
 #define REFILL_ENOUGH   16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
 
 /* ---- malloc ---- */
@@ -173,7 +174,9 @@ static int32_t overflow_count(const struct heap *h, unsigned class_no)
     int32_t limit = h->bin[class_no].limit;
     if (limit == 0)
         return INT32_MAX;
-    return heap_in_demand(h, class_no) ? limit - limit / 4 : 1 + limit / 8;
+    if (heap_in_demand(h, class_no))
+        return limit - limit / 4;
+    return limit / 8 < FEW_BACK ? 1 + limit / 8 : FEW_BACK;
 }
 
 /* Back goes the hot part at the head: the colder the tail, the dearer the walk. */
