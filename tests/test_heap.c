@@ -319,8 +319,8 @@ static void test_a_class_that_nobody_wants_cools(void **state)
         hak_free(p[i]);
     const struct bin *bin = &h->bin[class_no];
     assert_true(heap_in_demand(h, class_no) && bin->limit - bin->room > 200);
-    for (unsigned i = 0; i < 2 * SIZE_CLASS_COUNT; i++, h->refills++)
-        heap_cool_some(h);
+    for (unsigned i = 0; i < 2 * SIZE_CLASS_COUNT; i++)
+        heap_begin_refill(h);
     assert_true(heap_in_demand(h, class_no)); /* it ran out just now */
     wait_us(600000);
     for (int i = 0; i < 5000 && heap_in_demand(h, class_no); i++)

@@ -113,17 +113,17 @@ static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limi
     return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
 }
 
-static unsigned clocks_since(uint16_t then)
+static unsigned clocks_since_out(const struct heap *h, unsigned class_no)
 {
-    return (uint16_t)(processor_clock() - then);
+    return (uint16_t)(h->now - h->ran_out[class_no]);
 }
 
 /* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in demand. All that was taken
  * until then fits into a small bin. */
 static void note_demand(struct heap *h, unsigned class_no)
 {
-    unsigned since = clocks_since(h->ran_out[class_no]);
-    h->ran_out[class_no] = processor_clock();
+    unsigned since = clocks_since_out(h, class_no);
+    h->ran_out[class_no] = h->now;
     if (since > (heap_in_demand(h, class_no) ? CLOCKS_LONG : CLOCKS_QUICK))
         h->demand[class_no] = 0;
     else if (!heap_in_demand(h, class_no))
@@ -159,11 +159,13 @@ static void cool(struct heap *h, unsigned class_no)
     resize_bin(h, class_no, bin->limit < small ? bin->limit : small);
 }
 
-void heap_cool_some(struct heap *h)
+void heap_begin_refill(struct heap *h)
 {
+    h->refills++;
+    h->now = processor_clock();
     for (unsigned i = 0; i < COOLED_AT_ONCE; i++) {
         unsigned class_no = (h->refills * COOLED_AT_ONCE + i) % SIZE_CLASS_COUNT;
-        if (heap_in_demand(h, class_no) && clocks_since(h->ran_out[class_no]) > CLOCKS_LONG)
+        if (heap_in_demand(h, class_no) && clocks_since_out(h, class_no) > CLOCKS_LONG)
             cool(h, class_no);
     }
 }

@@ -40,7 +40,8 @@ struct heap {
     struct owned owned;                 /* owner only */
     uint8_t ran_over[SIZE_CLASS_COUNT]; /* owner only: how often, since it ran out */
     uint8_t demand[SIZE_CLASS_COUNT];   /* owner only: how often it ran out quickly */
-    uint16_t ran_out[SIZE_CLASS_COUNT]; /* owner only: when, by processor_clock */
+    uint16_t ran_out[SIZE_CLASS_COUNT]; /* owner only: when, by `now` */
+    uint16_t now;                       /* owner only: processor_clock, at the last refill */
     size_t grown;     /* owner only: bytes by which bins may hold more than at first */
     uint32_t refills; /* owner only: a count */
 
@@ -147,8 +148,8 @@ void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
  * swings by more than fits in: it may keep more. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);
-/* A few classes by turns: one whose bin ran out long ago is not in demand any more. */
-void heap_cool_some(struct heap *h);
+/* Before each refill. It looks at a few classes by turns: one whose bin ran out long ago is not in demand any more. */
+void heap_begin_refill(struct heap *h);
 
 /* A class is in demand when its bin has run out as often as this, each time soon after the last and with twice as many
  * blocks. */

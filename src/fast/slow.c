@@ -79,9 +79,9 @@ static bool refill_or_give_back(struct heap *h, unsigned class_no)
 static void *small_alloc(struct heap *h, unsigned class_no)
 {
     outbuf_tick(&h->out, &h->owned);
-    if (++h->refills % REFILLS_A_PURGE == 0)
+    heap_begin_refill(h);
+    if (h->refills % REFILLS_A_PURGE == 0)
         segment_purge_some();
-    heap_cool_some(h);
     if (h->bin[class_no].head == NULL && !refill_or_give_back(h, class_no))
         return NULL;
     return heap_pop(h, SIZE_BIN_PLACE(class_no));
