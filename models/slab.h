@@ -450,10 +450,10 @@ inline void owned_disown_all(owned *o)
 }
 
 /* owned.c: owned_set_none, of all classes */
-inline void owned_set_none(owned *o, bool only)
+inline void owned_set_none(owned *o, bool none)
 {
-    o->owns_none = only;
-    if (only)
+    o->owns_none = none;
+    if (none)
         owned_disown_all(o);
 }
 
