@@ -72,12 +72,19 @@ static size_t grown_bytes(unsigned class_no, int32_t limit)
     return limit > first ? (size_t)(limit - first) * size_class_bytes[class_no] : 0;
 }
 
+/* A heap owns slabs only of what it allocates, and often. */
+static void set_owned(struct heap *h, unsigned class_no)
+{
+    bool keeps_none = h->bin[class_no].limit == 0;
+    owned_set_none(&h->owned, class_no, keeps_none || !heap_in_demand(h, class_no));
+}
+
 static void resize_bin(struct heap *h, unsigned class_no, int32_t limit)
 {
     struct bin *bin = &h->bin[class_no];
     h->grown += grown_bytes(class_no, limit) - grown_bytes(class_no, bin->limit);
     set_limit(bin, limit);
-    owned_set_none(&h->owned, class_no, limit == 0 || !heap_in_demand(h, class_no));
+    set_owned(h, class_no);
 }
 
 static void close_bin(struct heap *h, unsigned class_no)
@@ -237,7 +244,7 @@ void heap_recount(struct heap *h)
         h->bin[i].room = h->bin[i].limit;
         for (struct block *b = h->bin[i].head; b != NULL; b = b->next)
             h->bin[i].room--;
-        owned_set_none(&h->owned, i, h->bin[i].limit == 0 || !heap_in_demand(h, i));
+        set_owned(h, i);
     }
 }
 
