@@ -50,7 +50,7 @@ static struct slab *use_up(struct owned *o, unsigned class_no, struct block **bl
     *blocks = NULL;
     while (slab_has_room_owner(s)) {
         struct chain chain = owned_take(o, s);
-        chain.last->next = *blocks;
+        chain_last(chain)->next = *blocks;
         *blocks = chain.first;
     }
     return s;
@@ -61,7 +61,7 @@ static struct chain pop(struct block **blocks)
     struct block *first = *blocks;
     *blocks = first->next;
     first->next = NULL;
-    return (struct chain){first, first, 1};
+    return chain_of_one(first);
 }
 
 static void free_rest(struct owned *o, struct slab *s, struct block *blocks)
@@ -743,12 +743,12 @@ static void test_few_leave_the_rest_of_the_free_list(void **state)
     owned_put(&a, s, all);
     struct chain few = owned_take_few(&a, owned_find(&a, 0), 0);
     assert_int_equal(few.count, 32);
-    assert_null(few.last->next);
+    assert_null(chain_last(few)->next);
     assert_ptr_equal(owned_find(&b, 0), s);
     assert_int_equal(s->free_count, all.count - few.count);
-    assert_ptr_equal(s->free_last, all.last);
+    assert_ptr_equal(s->free_last, chain_last(all));
     owned_put(&b, s, few);
-    owned_put(&b, s, (struct chain){kept, kept, 1});
+    owned_put(&b, s, chain_of_one(kept));
     assert_true(owner_of(s) == SLAB_FREE);
 }
 
@@ -774,7 +774,7 @@ static void test_few_are_doubled(void **state)
     struct chain rest = {most.first->next, most.last, most.count - 1};
     owned_push_remote(&b, s, rest);
     assert_int_equal(count_few(0, 3), 32);
-    owned_push_remote(&b, s, (struct chain){most.first, most.first, 1});
+    owned_push_remote(&b, s, chain_of_one(most.first));
     assert_int_equal(owner_of(s), SLAB_FREE);
 }
 

@@ -341,13 +341,13 @@ static void park(struct heap *h)
 /* The blocks at the start of the list that are of one slab. */
 static struct chain same_slab(struct block *first, int32_t most)
 {
-    struct chain chain = {first, first, 1};
-    while ((int32_t)chain.count < most && chain.last->next != NULL &&
-           (uintptr_t)chain.last->next >> UNIT_SHIFT == (uintptr_t)first >> UNIT_SHIFT) {
-        chain.last = chain.last->next;
-        chain.count++;
-    }
-    return chain;
+    struct block *last = first;
+    int32_t count = 1;
+    for (; count < most && last->next != NULL &&
+           (uintptr_t)last->next >> UNIT_SHIFT == (uintptr_t)first >> UNIT_SHIFT;
+         count++)
+        last = last->next;
+    return chain_make(first, last, (uint32_t)count);
 }
 
 /* One's own go back at once. Others wait in the out-buffer for more of their slab: to take over a slab, or to
@@ -372,7 +372,7 @@ void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count)
 {
     while (count > 0 && bin->head != NULL) {
         struct chain chain = same_slab(bin->head, count);
-        bin->head = chain.last->next;
+        bin->head = chain_last(chain)->next;
         bin->room += (int32_t)chain.count;
         count -= (int32_t)chain.count;
         flush_chain(h, slab_of(chain.first), chain, count <= 0 || bin->head == NULL);

@@ -31,7 +31,7 @@ bool give_back_all(struct heap *work, long keep)
 
 static void bin_fill(struct bin *bin, struct chain chain)
 {
-    chain.last->next = bin->head;
+    chain_last(chain)->next = bin->head;
     atomic_signal_fence(memory_order_seq_cst); /* the list is whole at every instruction */
     bin->head = chain.first;
     bin->room -= (int32_t)chain.count;
@@ -207,7 +207,7 @@ static void slab_free(struct heap *h, void *p)
     check_block(s, p);
     if (h == NULL) {
         ((struct block *)p)->next = NULL;
-        remote_push_ownerless(s, (struct chain){p, p, 1});
+        remote_push_ownerless(s, chain_of_one(p));
     } else if (h->bin[slab_class(s)].limit != 0 &&
                (owned_has(&h->owned, s) || owned_claim(&h->owned, s))) {
         keep(h, slab_class(s), p);

@@ -42,14 +42,13 @@ static struct chain cut_owner(struct slab *s, uint32_t count)
         ((struct block *)b)->next = (struct block *)(b + bytes);
     ((struct block *)last)->next = NULL;
     atomic_store_explicit(&s->carved, carved + count, memory_order_relaxed);
-    return (struct chain){(struct block *)first, (struct block *)last, count};
+    return chain_make((struct block *)first, (struct block *)last, count);
 }
 
 struct chain slab_take_owner(struct slab *s)
 {
-    struct chain chain = {s->free, s->free_last, s->free_count};
-    if (chain.first == NULL)
-        chain = cut_owner(s, s->cut);
+    struct chain chain =
+        s->free != NULL ? chain_make(s->free, s->free_last, s->free_count) : cut_owner(s, s->cut);
     s->free = NULL;
     atomic_signal_fence(memory_order_seq_cst); /* in the child of a fork: in one list at most */
     s->free_count = 0;
@@ -60,16 +59,14 @@ struct chain slab_take_owner(struct slab *s)
 /* The free list is not empty, and keeps the rest. */
 static struct chain unlist_owner(struct slab *s, uint32_t most)
 {
-    struct chain chain = {s->free, s->free, 1};
-    while (chain.count < most && chain.last->next != NULL) {
-        chain.last = chain.last->next;
-        chain.count++;
-    }
-    s->free = chain.last->next;
-    s->free_count =
-        s->free != NULL ? s->free_count - chain.count : 0; /* one too few after a fork */
-    chain.last->next = NULL;
-    return chain;
+    struct block *first = s->free, *last = first;
+    uint32_t count = 1;
+    for (; count < most && last->next != NULL; count++)
+        last = last->next;
+    s->free = last->next;
+    s->free_count = s->free != NULL ? s->free_count - count : 0; /* one too few after a fork */
+    last->next = NULL;
+    return chain_make(first, last, count);
 }
 
 struct chain slab_take_few_owner(struct slab *s, unsigned doubled)
@@ -83,9 +80,10 @@ struct chain slab_take_few_owner(struct slab *s, unsigned doubled)
 
 void slab_put_owner(struct slab *s, struct chain chain)
 {
-    chain.last->next = s->free;
+    struct block *last = chain_last(chain);
+    last->next = s->free;
     if (s->free == NULL)
-        s->free_last = chain.last;
+        s->free_last = last;
     atomic_signal_fence(memory_order_seq_cst); /* the list is whole */
     s->free = chain.first;
     s->free_count += chain.count;

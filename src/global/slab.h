@@ -58,12 +58,30 @@ struct slab {
 
 static_assert(sizeof(struct slab) == 2 * HAK_CACHE_LINE, "two lines: shared, and the owner's");
 
-/* A list of blocks on its way from a slab to a bin or back. */
+/* A list of a slab's blocks, on its way to a bin or back. Two registers hold it: a copy of sixteen bytes in memory
+ * that were just stored by eights would wait until all stores before them are done. */
 struct chain {
     struct block *first;
-    struct block *last;
+    uint32_t last; /* bytes from the start of the unit to the last block */
     uint32_t count;
 };
+
+static_assert(sizeof(struct chain) == 16, "it is passed in two registers");
+
+HAK_INLINE struct chain chain_make(struct block *first, const struct block *last, uint32_t count)
+{
+    return (struct chain){first, (uint32_t)((uintptr_t)last & (UNIT_SIZE - 1)), count};
+}
+
+HAK_INLINE struct chain chain_of_one(struct block *b)
+{
+    return chain_make(b, b, 1);
+}
+
+HAK_INLINE struct block *chain_last(struct chain chain)
+{
+    return (struct block *)(((uintptr_t)chain.first & ~(UNIT_SIZE - 1)) + chain.last);
+}
 
 HAK_INLINE uint32_t slab_used(struct slab *s)
 {

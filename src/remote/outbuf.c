@@ -36,9 +36,8 @@ static bool is_small(uint32_t count, uint32_t most)
 static void slot_flush(struct outbuf *out, struct out_slot *slot, struct owned *o)
 {
     struct slab *s = slab_of(slot->first);
-    uintptr_t unit = (uintptr_t)slot->first & ~(UNIT_SIZE - 1);
-    struct block *last = (struct block *)(unit + slot->last * SIZE_GRANULE);
-    struct chain chain = {slot->first, last, outbuf_most[slab_class(s)] - slot->room};
+    struct chain chain = {slot->first, slot->last * SIZE_GRANULE,
+                          outbuf_most[slab_class(s)] - slot->room};
     slot->unit = OUT_NO_UNIT; /* closed to outbuf_add, should a fork catch it before the next two */
     atomic_signal_fence(memory_order_seq_cst);
     slot->first = NULL;
@@ -85,7 +84,7 @@ static void flush_waiting(struct outbuf *out, struct owned *o)
         unsigned i = --out->waiting;
         struct block *b = out->slots->waiting[i];
         atomic_signal_fence(memory_order_seq_cst); /* in one list at most */
-        owned_push_remote(o, slabs[i], (struct chain){b, b, 1});
+        owned_push_remote(o, slabs[i], chain_of_one(b));
     }
 }
 
@@ -155,7 +154,7 @@ static void use(struct outbuf *out)
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p)
 {
     if (outbuf_most[slab_class(s)] == 1 || !has_slots(out)) {
-        owned_push_remote(o, s, (struct chain){p, p, 1});
+        owned_push_remote(o, s, chain_of_one(p));
         return;
     }
     use(out);

@@ -117,7 +117,7 @@ static void drain(struct slab *s)
     struct block *next = (struct block *)lf_stack_pop_all_upmc(&s->remote);
     while (next != NULL) {
         struct chain chain = chain_read(next);
-        next = chain.last->next;
+        next = chain_last(chain)->next;
         slab_put_owner(s, chain);
     }
 }
@@ -325,7 +325,7 @@ static void push_remote(struct owned *o, struct slab *s, struct chain chain)
     COUNT(remote_chain);
     COUNT_N(remote_block, chain.count);
     chain_label(chain);
-    lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain.last);
+    lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain_last(chain));
     lf_full_barrier_after_rmw();
     owned_claim(o, s);
 }
@@ -344,7 +344,7 @@ void remote_push_ownerless(struct slab *s, struct chain chain)
 {
     uintptr_t unowned = SLAB_UNOWNED;
     chain_label(chain);
-    lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain.last);
+    lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain_last(chain));
     lf_full_barrier_after_rmw();
     if (atomic_compare_exchange_strong_explicit(&s->owner, &unowned, SLAB_SHARED,
                                                 memory_order_seq_cst, memory_order_relaxed))
