@@ -344,7 +344,7 @@ static void test_all_slots_are_flushed_in_turn(void **state)
     }
     int open = count_open(&out);
     assert_in_range(open, COUNT / 2, COUNT);
-    for (unsigned ticks = 0; ticks < OUT_SLOTS_LEAST / 2; ticks++) {
+    for (unsigned ticks = 0; ticks < OUT_SLOTS_LEAST; ticks++) {
         outbuf_tick(&out, &b);
         assert_in_range(open - count_open(&out), 0, AT_ONCE);
         open = count_open(&out);
@@ -368,7 +368,7 @@ static void test_a_quiet_round_leaves_nothing_behind(void **state)
     while (out.swept != OUT_SLOTS_LEAST - OUT_SLOTS_LEAST / 16)
         outbuf_tick(&out, &b);
     outbuf_open(&out, &b, s, pop(&blocks).first);
-    for (unsigned ticks = 0; ticks < OUT_SLOTS_LEAST; ticks++)
+    for (unsigned ticks = 0; ticks < 2 * OUT_SLOTS_LEAST; ticks++)
         outbuf_tick(&out, &b);
     assert_int_equal(count_open(&out), 0);
     assert_int_equal(out.last_slot, 0);

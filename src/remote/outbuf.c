@@ -68,7 +68,7 @@ static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, str
 
 static bool is_time_to_sweep(struct outbuf *out)
 {
-    return ++out->ticks > out->last_slot / 2 / SWEEPS;
+    return ++out->ticks > out->last_slot / SWEEPS;
 }
 
 /* Their slabs are fetched together: each claim would else wait for its own. */

@@ -3,7 +3,7 @@
  * them costs one CAS.
  *
  * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is bounded: as many
- * slots of OUT_SLOT_BYTES at most, and half as many slow paths, or openings by single frees, between flushes. They are
+ * slots of OUT_SLOT_BYTES at most, and as many slow paths, or openings by single frees, between flushes. They are
  * OUT_SLOTS_LEAST, or more where chains are short and few heaps have a buffer in use: one thread that frees for many
  * others meets hundreds of slabs, while many such threads would hold much together, and each block in a slot pins
  * its slab. Blocks so large that a slot would hold but one are pushed at once.
