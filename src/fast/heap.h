@@ -22,6 +22,7 @@
 #define HAK_HEAP_H
 
 #include "../remote/outbuf.h"
+#include "processor.h"
 #include "variant.h"
 
 struct bin {
@@ -116,7 +117,7 @@ HAK_INLINE bool heap_push(struct heap *h, size_t place, struct block *b)
     b->next = heap_bin(h, &place)->head;
     atomic_signal_fence(memory_order_seq_cst); /* the list is whole at every instruction */
     heap_bin(h, &place)->head = b;
-    return --heap_bin(h, &place)->room >= 0;
+    return !processor_count_down(&heap_bin(h, &place)->room);
 }
 
 /* The head of the bin; NULL: it is empty. What another thread has freed is in no near cache, and the next malloc

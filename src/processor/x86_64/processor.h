@@ -6,6 +6,7 @@
 #ifndef HAK_PROCESSOR_H
 #define HAK_PROCESSOR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PROCESSOR_ADDRESS_BITS 47 /* of addresses that programs are given */
@@ -15,6 +16,15 @@
 static inline uint16_t processor_clock(void)
 {
     return (uint16_t)(__builtin_ia32_rdtsc() >> 18);
+}
+
+/* *n is less by one; whether it is below zero now. In C, gcc computes the address apart, for two instructions of which
+ * one could do both. */
+static inline bool processor_count_down(int32_t *n)
+{
+    bool below;
+    __asm__("subl $1, %0" : "+m"(*n), "=@ccs"(below));
+    return below;
 }
 
 #endif
