@@ -213,20 +213,25 @@ static void test_threads_without_memory(void **state)
     }
 }
 
-static void test_address_space_limit(void **state)
+/* So many bytes more than there are now. */
+static struct rlimit limit_of(size_t more)
 {
-    (void)state;
-    struct rlimit before, limit;
-    malloc_trim(0);
-    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
-    long pages = 0;
+    struct rlimit limit;
     char text[64] = "";
+    malloc_trim(0);
+    assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
     FILE *statm = fopen("/proc/self/statm", "r");
     assert_non_null(fgets(text, sizeof text, statm));
     fclose(statm);
-    pages = atol(text);
-    limit = before;
-    limit.rlim_cur = (rlim_t)pages * 4096 + (48 << 20);
+    limit.rlim_cur = (rlim_t)atol(text) * 4096 + more;
+    return limit;
+}
+
+static void test_address_space_limit(void **state)
+{
+    (void)state;
+    struct rlimit before, limit = limit_of(48 << 20);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
     for (size_t i = 0; i < SIZES; i++) {
         assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
         size_t count = allocate_until_refused(sizes[i]);
@@ -243,6 +248,70 @@ static void test_address_space_limit(void **state)
     }
 }
 
+/* Segments that are all free don't stand in the way of a block that needs their addresses. */
+static void test_what_small_blocks_had_a_large_one_may_have(void **state)
+{
+    (void)state;
+    enum { SMALL = 1024, COUNT = (64 << 20) / SMALL };
+    static void *small[COUNT];
+    struct rlimit before, limit = limit_of(32 << 20);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    size_t count = 0;
+    while (count < COUNT && (small[count] = malloc(SMALL)) != NULL)
+        count++;
+    assert_true(count >= (24 << 20) / SMALL && count < COUNT);
+    size_t most = count * SMALL;
+    while (count > 0)
+        free(small[--count]);
+    void *large = malloc(most - most / 8);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_non_null(large);
+    free(large);
+}
+
+static size_t fill_up(void **block, size_t most, size_t bytes)
+{
+    size_t count = 0;
+    while (count < most && (block[count] = malloc(bytes)) != NULL)
+        count++;
+    return count;
+}
+
+/* Slabs that are half free are found, though many were shared since that are none any more: memory is not out as long as
+ * there is a free block of the size. */
+static void test_half_free_slabs_are_found(void **state)
+{
+    (void)state;
+    enum { BYTES = 1008, SLABS = 800, COUNT = SLABS * 64, HALF_FREE = 128, RUNS = 4096 };
+    static const size_t run_bytes[] = {1 << 20, (64 << 10) + 1, 60000};
+    static void *block[COUNT], *run[RUNS];
+    struct rlimit before, limit;
+    size_t runs = 0, found = 0;
+    assert_int_equal(fill_up(block, COUNT, BYTES), COUNT);
+    for (size_t i = 0; i < COUNT; i += 2)
+        free(block[i]);
+    for (size_t i = HALF_FREE + 1; i < COUNT; i += 2)
+        free(block[i]);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    limit = before;
+    limit.rlim_cur = 1 << 20; /* less than there is: nothing can be mapped */
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    for (size_t i = 0; i < sizeof run_bytes / sizeof run_bytes[0]; i++)
+        runs += fill_up(run + runs, RUNS - runs, run_bytes[i]);
+    found = fill_up(block + HALF_FREE, COUNT - HALF_FREE, BYTES);
+    void *more = malloc(BYTES);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_true(runs > 0 && found > 0);
+    assert_null(more);
+    while (found > 0)
+        free(block[HALF_FREE + --found]);
+    while (runs > 0)
+        free(run[--runs]);
+    for (size_t i = 1; i < HALF_FREE; i += 2)
+        free(block[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,6 +321,8 @@ int main(void)
         cmocka_unit_test(test_a_failed_move_leaves_the_target_alone),
         cmocka_unit_test(test_threads_without_memory),
         cmocka_unit_test(test_address_space_limit),
+        cmocka_unit_test(test_what_small_blocks_had_a_large_one_may_have),
+        cmocka_unit_test(test_half_free_slabs_are_found),
     };
     return RUN_TESTS(tests);
 }

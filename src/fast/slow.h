@@ -52,7 +52,7 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed);
 /* Makes a run or whale of `bytes` smaller or larger, moving pages but no bytes; NULL if it would change its tier, or
  * cannot be done. */
 void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size);
-/* Gives back what is kept for later, everywhere, but for `keep` free units; false if there was nothing. */
+/* Gives back what is kept for later, everywhere, but for the memory of `keep` free units; false if there was nothing. */
 bool give_back_all(struct heap *work, long keep);
 
 #endif

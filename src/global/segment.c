@@ -279,23 +279,28 @@ static void segment_reclaim(struct retired *retired)
         return;
     }
     registry_publish(&s->region); /* refused: it stays; its leaf exists, so this can't fail */
+    atomic_store_explicit(&s->dirty, ALL_UNITS,
+                          memory_order_relaxed); /* the purge may have been refused too */
+    atomic_fetch_add_explicit(&dirty_units, UNITS_PER_SEGMENT, memory_order_relaxed);
     open_units(s, ALL_UNITS);
+    hint_dirty(s);
     atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed);
 }
 
 /* Takes all units of an empty segment, if it still is, and sends it to be unmapped. */
-static void retire_if_empty(struct segment *s)
+static bool retire_if_empty(struct segment *s)
 {
     uint64_t free = ALL_UNITS;
     if (!atomic_compare_exchange_strong_explicit(&s->free, &free, 0, memory_order_acq_rel,
                                                  memory_order_relaxed))
-        return;
+        return false;
     if (!bits_taken(s, ALL_UNITS, ALL_UNITS))
         os_purge(s->region.base, SEGMENT_SIZE); /* a reader may delay the unmapping, but not this */
     for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
         registry_set_word(segment_unit(s, unit), UNIT_FOREIGN);
     registry_unpublish(&s->region);
     rcu_retire(&s->retired, segment_reclaim);
+    return true;
 }
 
 /* ---- the search ---- */
@@ -475,6 +480,25 @@ bool segment_purge(long keep)
                           memory_order_relaxed); /* who are asked again are counted again */
     for (uint32_t i = group_count(); i-- > 0 && segment_dirty_units() > keep;)
         any |= purge_group(i, keep);
+    return any;
+}
+
+static bool drop_empty_of(uint32_t at)
+{
+    bool any = false;
+    struct group *group = group_at(at);
+    for (uint64_t room = atomic_load_explicit(&room_hints[at], memory_order_acquire); room != 0;
+         room &= room - 1)
+        any |= retire_if_empty(
+            atomic_load_explicit(&group->segment[lowest(room)], memory_order_acquire));
+    return any;
+}
+
+bool segment_drop_empty(void)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < group_count(); i++)
+        any |= drop_empty_of(i);
     return any;
 }
 

@@ -82,6 +82,9 @@ HAK_INLINE struct segment *segment_of_slab(struct slab *s)
 
 /* Purges free units until at most `keep` dirty ones are left; false if there were none to purge. */
 bool segment_purge(long keep);
+/* Unmaps the empty segments, of which a few stay else: who wants a whale may lack their addresses. False: there were
+ * none. */
+bool segment_drop_empty(void);
 long segment_dirty_units(void);
 /* A part of what is beyond the bound: what stays shrinks in time where use does not swing any more. */
 void segment_purge_some(void);

@@ -34,7 +34,7 @@
 #define UNIT_OFFSETS     (((uintptr_t)1 << UNIT_OFFSET_BITS) - 1)
 #define UNIT_NUMBER_BITS 22 /* as many as Linux has thread ids */
 #define UNIT_NUMBERS     ((uintptr_t)1 << UNIT_NUMBER_BITS)
-#define UNIT_OWNERS      (((uintptr_t)1 << 2 * UNIT_NUMBER_BITS) - 1) << UNIT_OFFSET_BITS
+#define UNIT_OWNERS      ((((uintptr_t)1 << 2 * UNIT_NUMBER_BITS) - 1) << UNIT_OFFSET_BITS)
 
 static_assert(UNIT_OFFSET_BITS + 2 * UNIT_NUMBER_BITS == 60, "owners end where UNIT_SLAB is");
 static_assert(SIZE_BIN_PLACE(SIZE_CLASS_COUNT) <= UNIT_OFFSETS, "any place fits");

@@ -68,7 +68,7 @@ static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, str
 
 static bool is_time_to_sweep(struct outbuf *out)
 {
-    return ++out->ticks > out->last_slot / SWEEPS;
+    return ++out->ticks > out->ticks_most;
 }
 
 /* Their slabs are fetched together: each claim would else wait for its own. */
@@ -111,6 +111,11 @@ bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
     return true;
 }
 
+static long buffers_in_use(void)
+{
+    return max_long(atomic_load_explicit(&in_use, memory_order_relaxed), 1);
+}
+
 static bool has_slots(struct outbuf *out)
 {
     if (HAK_UNLIKELY(out->slots == NULL))
@@ -121,9 +126,8 @@ static bool has_slots(struct outbuf *out)
 /* A power of two. */
 static uint32_t slots_of_each(void)
 {
-    long buffers = max_long(atomic_load_explicit(&in_use, memory_order_relaxed), 1);
     uint32_t slots = OUT_SLOTS_LEAST;
-    while (slots < OUT_SLOTS_MOST && slots * 2 * (unsigned long)buffers <= OUT_SLOTS_ALL)
+    while (slots < OUT_SLOTS_MOST && slots * 2 * (unsigned long)buffers_in_use() <= OUT_SLOTS_ALL)
         slots *= 2;
     return slots;
 }
@@ -141,6 +145,7 @@ static void set_slots(struct outbuf *out, uint32_t slots)
 {
     uint32_t most = slots_of_each();
     out->last_slot = (slots < most ? slots : most) - 1;
+    out->ticks_most = out->last_slot / (buffers_in_use() > 1 ? 2 * SWEEPS : SWEEPS);
 }
 
 static void use(struct outbuf *out)
@@ -231,9 +236,9 @@ void outbuf_flush(struct outbuf *out, struct owned *o)
 static void sweep(struct outbuf *out, struct owned *o)
 {
     unsigned part = (out->last_slot + 1) / SWEEPS, first = out->swept % 64;
+    out->ticks = 0;
     if (out->last_slot == 0)
         return;
-    out->ticks = 0;
     flush_some(out, o, out->swept / 64,
                (part == 64 ? UINT64_MAX : ((uint64_t)1 << part) - 1) << first);
     out->swept += part;
@@ -251,6 +256,7 @@ void outbuf_leave(struct outbuf *out)
 {
     bool was_in_use = out->last_slot != 0;
     out->scatters = false;
+    out->ticks_most = 0;                       /* no slot is opened */
     atomic_signal_fence(memory_order_seq_cst); /* nothing waits in what is not in use */
     out->last_slot = 0;
     if (was_in_use)

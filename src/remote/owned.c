@@ -6,6 +6,8 @@
 #include "counters.h"
 #include "../global/shared.h"
 
+#include <limits.h>
+
 #define SCAN_MOST     8u    /* full slabs of a class whose remote stacks one search looks at */
 #define UNITS_OF_LATE 4096u /* 256 MiB */
 #define TAKEN_LEAST   2u    /* a heap that comes again takes as large a part of what it returns */
@@ -394,10 +396,10 @@ static void claim_to_take(struct owned *o, struct slab *s, unsigned class_no)
         let_go(o, s);
 }
 
-static struct slab *find_shared(struct owned *o, unsigned class_no)
+static struct slab *find_shared(struct owned *o, unsigned class_no, unsigned pops)
 {
     struct slab *s;
-    for (unsigned i = 0; i < POPS_MOST && (s = shared_pop(class_no)) != NULL; i++) {
+    for (; pops > 0 && (s = shared_pop(class_no)) != NULL; pops--) {
         claim_to_take(o, s, class_no);
         if (!TAILQ_EMPTY(&o->partial[class_no]))
             return TAILQ_FIRST(&o->partial[class_no]);
@@ -424,6 +426,8 @@ struct slab *owned_find(struct owned *o, unsigned class_no)
 {
     struct slab *s = owned_find_own(o, class_no);
     if (s == NULL)
-        s = find_shared(o, class_no);
-    return s != NULL ? s : find_free(o, class_no);
+        s = find_shared(o, class_no, POPS_MOST);
+    if (s == NULL)
+        s = find_free(o, class_no);
+    return s != NULL ? s : find_shared(o, class_no, UINT_MAX); /* whatever lies above it */
 }
