@@ -35,7 +35,6 @@
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
 #define CLOCKS_QUICK   1u      /* of processor_clock: about 0.1 ms */
 #define CLOCKS_LONG    4096u   /* less than a second */
-#define COOLED_AT_ONCE 4u      /* classes that a refill looks at */
 
 VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
@@ -152,7 +151,9 @@ void heap_bin_ran_out(struct heap *h, unsigned class_no)
     if (h->bin[class_no].limit == 0)
         outbuf_flush(&h->out, &h->owned); /* it has only freed: this may be what it wants now */
     note_demand(h, class_no);
-    resize_bin(h, class_no, limit_wanted(h, class_no));
+    int32_t limit = limit_wanted(h, class_no);
+    if (limit != h->bin[class_no].limit) /* as always where it comes into demand, or out of it */
+        resize_bin(h, class_no, limit);
     h->ran_over[class_no] = 0;
 }
 
@@ -168,13 +169,10 @@ static void cool(struct heap *h, unsigned class_no)
 
 void heap_begin_refill(struct heap *h)
 {
-    h->refills++;
+    unsigned class_no = h->refills++ % SIZE_CLASS_COUNT;
     h->now = processor_clock();
-    for (unsigned i = 0; i < COOLED_AT_ONCE; i++) {
-        unsigned class_no = (h->refills * COOLED_AT_ONCE + i) % SIZE_CLASS_COUNT;
-        if (heap_in_demand(h, class_no) && clocks_since_out(h, class_no) > CLOCKS_LONG)
-            cool(h, class_no);
-    }
+    if (heap_in_demand(h, class_no) && clocks_since_out(h, class_no) > CLOCKS_LONG)
+        cool(h, class_no);
 }
 
 static uint32_t held_now(void)

@@ -149,7 +149,7 @@ void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
  * swings by more than fits in: it may keep more. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);
-/* Before each refill. It looks at a few classes by turns: one whose bin ran out long ago is not in demand any more. */
+/* Before each refill. It looks at the classes by turns: one whose bin ran out long ago is not in demand any more. */
 void heap_begin_refill(struct heap *h);
 
 /* A class is in demand when its bin has run out as often as this, each time soon after the last and with twice as many

@@ -49,9 +49,9 @@ static bool key_is_ready(void)
 
 void thread_watch_exit(void)
 {
-    int saved = errno;
-    if (is_watched)
+    if (HAK_LIKELY(is_watched))
         return;
+    int saved = errno;
     is_watched = true; /* before the call, which may allocate */
     is_watched = key_is_ready() && pthread_setspecific(key, heap_current) == 0;
     errno = saved;

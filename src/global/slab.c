@@ -6,7 +6,7 @@
 #include "slab.h"
 
 #define CUT_BYTES  KIB(4) /* at once: to touch more makes a malloc wait for as many page faults */
-#define CUT_BLOCKS 16     /* at least, where there are pages already */
+#define CUT_BLOCKS 64     /* at least, where there are pages already */
 #define FEW_BYTES  512
 #define FEW_WALKED 32 /* blocks of a free list at most: each is a line that may be far */
 

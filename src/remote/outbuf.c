@@ -66,11 +66,6 @@ static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, str
     slot->unit = (uint32_t)((uintptr_t)b >> UNIT_SHIFT);
 }
 
-static bool is_time_to_sweep(struct outbuf *out)
-{
-    return ++out->ticks > out->ticks_most;
-}
-
 /* Their slabs are fetched together: each claim would else wait for its own. */
 static void flush_waiting(struct outbuf *out, struct owned *o)
 {
@@ -105,7 +100,7 @@ bool outbuf_start(struct outbuf *out, unsigned class_no, void *p)
         return outbuf_most[class_no] > 1 && wait_alone(out, p);
     unsigned index = outbuf_index(out, (uintptr_t)p >> UNIT_SHIFT);
     if (out->slots == NULL || out->slots->slot[index].first != NULL || outbuf_most[class_no] == 1 ||
-        is_time_to_sweep(out))
+        outbuf_is_time_to_sweep(out))
         return false;
     slot_open(out, index, class_no, p);
     return true;
@@ -233,23 +228,15 @@ void outbuf_flush(struct outbuf *out, struct owned *o)
 
 /* A part of the slots: to flush all at once, as where their number changes, makes one malloc or free wait for a hundred
  * chains. */
-static void sweep(struct outbuf *out, struct owned *o)
+void outbuf_sweep(struct outbuf *out, struct owned *o)
 {
     unsigned part = (out->last_slot + 1) / SWEEPS, first = out->swept % 64;
     out->ticks = 0;
-    if (out->last_slot == 0)
-        return;
     flush_some(out, o, out->swept / 64,
                (part == 64 ? UINT64_MAX : ((uint64_t)1 << part) - 1) << first);
     out->swept += part;
     if (out->swept > out->last_slot)
         end_round(out, o);
-}
-
-void outbuf_tick(struct outbuf *out, struct owned *o)
-{
-    if (is_time_to_sweep(out))
-        sweep(out, o);
 }
 
 void outbuf_leave(struct outbuf *out)

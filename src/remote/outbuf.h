@@ -99,8 +99,20 @@ bool outbuf_start(struct outbuf *out, unsigned class_no, void *p);
  * for slots, p is pushed by itself. */
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p);
 void outbuf_flush(struct outbuf *out, struct owned *o);
+void outbuf_sweep(struct outbuf *out, struct owned *o);
+
+HAK_INLINE bool outbuf_is_time_to_sweep(struct outbuf *out)
+{
+    return ++out->ticks > out->ticks_most;
+}
+
 /* For slow paths: flushes some slots every so often, and all in turn. */
-void outbuf_tick(struct outbuf *out, struct owned *o);
+HAK_INLINE void outbuf_tick(struct outbuf *out, struct owned *o)
+{
+    if (out->last_slot != 0 && outbuf_is_time_to_sweep(out))
+        outbuf_sweep(out, o);
+}
+
 /* It is empty, and not in use any more. */
 void outbuf_leave(struct outbuf *out);
 /* In the child of a fork, for who vanished inside of it: each slot that has blocks is open, whatever the bits say. */

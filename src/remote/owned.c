@@ -276,8 +276,16 @@ void owned_set_none(struct owned *o, unsigned class_no, bool none)
 
 /* ---- blocks out, blocks back ---- */
 
+/* Of a slab that has none back yet, and of which more can be cut: it stays in its place. */
+static bool is_cut_on(const struct owned *o, struct slab *s)
+{
+    return s->free == NULL && slab_carved(s) + s->cut < s->capacity && !owns_none(o, slab_class(s));
+}
+
 struct chain owned_take(struct owned *o, struct slab *s)
 {
+    if (is_cut_on(o, s))
+        return slab_take_owner(s);
     unlist_partial(o, s);
     struct chain chain = slab_take_owner(s);
     if (owns_none(o, slab_class(s))) {
