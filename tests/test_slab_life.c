@@ -498,6 +498,7 @@ static void test_a_large_structure_is_dropped(void **state)
             int i = here_and_there(n);
             free_by(&out, slabs[i], pop(&blocks[i]).first);
             scattered += out.scatters;
+            assert_true(!out.scatters || out.last_slot + 1 == OUT_SLOTS_MOST);
         }
     assert_true(scattered > STRUCTURE * BLOCKS / 2 && out.scatters);
     assert_in_range(count_free(slabs, STRUCTURE), STRUCTURE - OUT_WAITING, STRUCTURE);

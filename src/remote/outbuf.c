@@ -127,11 +127,16 @@ static uint32_t slots_of_each(void)
     return slots;
 }
 
+static bool is_scattered(const struct outbuf *out)
+{
+    return out->chains >= CHAINS_LEAST && 8 * out->small_chains > 7 * out->chains;
+}
+
 /* More slots make short chains longer. */
 static uint32_t slots_wanted(const struct outbuf *out)
 {
     uint32_t slots = out->last_slot + 1;
-    if (2 * out->short_chains > out->chains)
+    if (2 * out->short_chains > out->chains || is_scattered(out))
         return slots * 2;
     return 4 * out->short_chains < out->chains ? OUT_SLOTS_LEAST : slots;
 }
@@ -191,11 +196,6 @@ static void flush_all(struct outbuf *out, struct owned *o)
         flush_some(out, o, word, UINT64_MAX);
 }
 
-static bool is_scattered(const struct outbuf *out)
-{
-    return out->chains >= CHAINS_LEAST && 8 * out->small_chains > 7 * out->chains;
-}
-
 /* All slots were flushed in turn. Where that was nothing, what was opened behind the sweeps goes too, and what lies
  * where there were more slots once; and a buffer that had nothing at all is not in use any more. What is sent off at the
  * end counts for no round. */
@@ -210,8 +210,9 @@ static void end_round(struct outbuf *out, struct owned *o)
         return;
     }
     uint32_t before = out->last_slot;
-    out->scatters = is_scattered(out);
+    bool scattered = is_scattered(out);
     set_slots(out, slots_wanted(out));
+    out->scatters = scattered && out->last_slot == before; /* there are no more slots to try with */
     if (out->scatters || out->last_slot != before)
         flush_all(out, o);
     out->chains = out->short_chains = out->small_chains = 0;
