@@ -179,6 +179,178 @@ static void test_a_failed_move_leaves_the_target_alone(void **state)
         munmap(fence, 4096);
 }
 
+static size_t mapped_bytes(void)
+{
+    char text[64] = "";
+    FILE *statm = fopen("/proc/self/statm", "r");
+    assert_non_null(fgets(text, sizeof text, statm));
+    fclose(statm);
+    return (size_t)atol(text) * 4096;
+}
+
+/* So many bytes more than there are now. */
+static struct rlimit limit_of(size_t more)
+{
+    struct rlimit limit;
+    malloc_trim(0);
+    assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
+    limit.rlim_cur = mapped_bytes() + more;
+    return limit;
+}
+
+/* A block of several mappings, as the program has advised the system of a part, can't be moved: it is copied, and no
+ * address is lost. */
+static void test_blocks_that_can_not_be_moved(void **state)
+{
+    (void)state;
+    size_t before = 0;
+    for (int i = 0; i < 20; i++) {
+        if (i == 4) {
+            malloc_trim(0);
+            before = mapped_bytes();
+        }
+        char *p = malloc(8 << 20);
+        assert_int_equal(madvise(p, 1 << 20, MADV_DONTDUMP), 0);
+        p[(8 << 20) - 1] = 55;
+        p = realloc(p, 64 << 20);
+        assert_non_null(p);
+        assert_int_equal(p[(8 << 20) - 1], 55);
+        free(p);
+    }
+    malloc_trim(0);
+    assert_true(mapped_bytes() <= before + (16 << 20));
+}
+
+/* Room for a copy but not for a move, of which the kernel counts the new place twice: what was reserved for it is not
+ * lost. */
+static void test_a_move_beyond_the_limit(void **state)
+{
+    (void)state;
+    struct rlimit before, limit = limit_of(230 << 20);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    char *p = malloc(100 << 20);
+    assert_non_null(p);
+    p[0] = 44;
+    void *fence = mmap(p + (100 << 20), 4096, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    char *q = realloc(p, 120 << 20);
+    int first = q != NULL ? q[0] : 0;
+    free(q != NULL ? q : p);
+    void *large = malloc(200 << 20);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(first, 44);
+    assert_non_null(large);
+    free(large);
+    if (fence != MAP_FAILED)
+        munmap(fence, 4096);
+}
+
+static long most_mappings(void)
+{
+    char text[64] = "";
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "r");
+    if (file != NULL) {
+        assert_non_null(fgets(text, sizeof text, file));
+        fclose(file);
+    }
+    return atol(text);
+}
+
+enum { MAPPINGS = 70000, PAGE = 4096 };
+
+/* Pages of two kinds by turns, until there may be no more mappings but so many. */
+static char *use_up_mappings(int left)
+{
+    char *pages = mmap(NULL, 2l * MAPPINGS * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(pages, MAP_FAILED);
+    int made = 0;
+    while (made < MAPPINGS && mprotect(pages + (2l * made + 1) * PAGE, PAGE, PROT_READ) == 0)
+        made++;
+    for (int i = 0; i < left && i < made; i++)
+        mprotect(pages + (2l * (made - i) - 1) * PAGE, PAGE, PROT_NONE);
+    return pages;
+}
+
+/* Where a mapping can't be split, what is mapped for nothing is not lost. */
+static void test_at_the_limit_of_mappings(void **state)
+{
+    (void)state;
+    enum { SLOTS = 12, ROUNDS = 4000, LEFT = 5 };
+    char *block[SLOTS] = {NULL};
+    unsigned random = 1;
+    if (most_mappings() > MAPPINGS)
+        skip();
+    malloc_trim(0);
+    size_t before = mapped_bytes();
+    char *pages = use_up_mappings(LEFT);
+    for (int i = 0; i < ROUNDS; i++) {
+        random = random * 1103515245 + 12345;
+        char **at = &block[(random >> 16) % SLOTS];
+        free(*at);
+        *at = *at != NULL ? NULL
+                          : malloc((((random >> 20) % 24 + 2) << 20) -
+                                   (random >> 9 & 1) * PAGE * (random >> 10 & 255));
+    }
+    for (int i = 0; i < SLOTS; i++)
+        free(block[i]);
+    munmap(pages, 2l * MAPPINGS * PAGE);
+    malloc_trim(0);
+    assert_true(mapped_bytes() <= before + (64 << 20));
+}
+
+/* More than there may be mappings: neighbours are one. */
+static void test_very_many_large_blocks(void **state)
+{
+    (void)state;
+    static void *block[MAPPINGS];
+    if (most_mappings() > MAPPINGS)
+        skip();
+    for (int i = 0; i < MAPPINGS; i++)
+        block[i] = malloc(1100 << 10);
+    int refused = 0;
+    for (int i = 0; i < MAPPINGS; i++) {
+        refused += block[i] == NULL;
+        free(block[i]);
+    }
+    assert_int_equal(refused, 0);
+}
+
+static _Atomic(bool) may_ask;
+
+static void *ask(void *used)
+{
+    while (!atomic_load(&may_ask))
+        usleep(1000);
+    *(size_t *)used = mallinfo2().uordblks;
+    return NULL;
+}
+
+/* More threads than liburcu's arena of readers has room for, and none to be had: they see nothing. */
+static void test_statistics_without_memory(void **state)
+{
+    (void)state;
+    enum { COUNT = 64 };
+    pthread_t thread[COUNT];
+    static size_t used[COUNT];
+    struct rlimit before, limit;
+    void *block = malloc(100);
+    assert_true(mallinfo2().uordblks > 0);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, ask, &used[i]), 0);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    limit = before;
+    limit.rlim_cur = 1 << 20; /* less than there is: nothing can be mapped */
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    atomic_store(&may_ask, true);
+    for (int i = 0; i < COUNT; i++)
+        pthread_join(thread[i], NULL);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(used[COUNT - 1], 0);
+    assert_true(mallinfo2().uordblks > 0);
+    free(block);
+}
+
 static void *in_thread(void *argument)
 {
     (void)argument;
@@ -211,20 +383,6 @@ static void test_threads_without_memory(void **state)
         pthread_join(thread, &result);
         assert_non_null(result);
     }
-}
-
-/* So many bytes more than there are now. */
-static struct rlimit limit_of(size_t more)
-{
-    struct rlimit limit;
-    char text[64] = "";
-    malloc_trim(0);
-    assert_int_equal(getrlimit(RLIMIT_AS, &limit), 0);
-    FILE *statm = fopen("/proc/self/statm", "r");
-    assert_non_null(fgets(text, sizeof text, statm));
-    fclose(statm);
-    limit.rlim_cur = (rlim_t)atol(text) * 4096 + more;
-    return limit;
 }
 
 static void test_address_space_limit(void **state)
@@ -319,6 +477,11 @@ int main(void)
         cmocka_unit_test(test_nothing_is_lost),
         cmocka_unit_test(test_realloc_fails_and_keeps),
         cmocka_unit_test(test_a_failed_move_leaves_the_target_alone),
+        cmocka_unit_test(test_blocks_that_can_not_be_moved),
+        cmocka_unit_test(test_a_move_beyond_the_limit),
+        cmocka_unit_test(test_at_the_limit_of_mappings),
+        cmocka_unit_test(test_very_many_large_blocks),
+        cmocka_unit_test(test_statistics_without_memory),
         cmocka_unit_test(test_threads_without_memory),
         cmocka_unit_test(test_address_space_limit),
         cmocka_unit_test(test_what_small_blocks_had_a_large_one_may_have),

@@ -76,13 +76,19 @@ static bool refill_or_give_back(struct heap *h, unsigned class_no)
     return fill_empty(h, class_no);
 }
 
+static void purge_some(void)
+{
+    segment_purge_some();
+    whale_decay();
+}
+
 /* The bin of a heap that was just obtained may have blocks. */
 static void *small_alloc(struct heap *h, unsigned class_no)
 {
     outbuf_tick(&h->out, &h->owned);
     heap_begin_refill(h);
     if (h->refills % REFILLS_A_PURGE == 0)
-        segment_purge_some();
+        purge_some();
     if (h->bin[class_no].head == NULL && !refill_or_give_back(h, class_no))
         return NULL;
     return heap_pop(h, SIZE_BIN_PLACE(class_no));

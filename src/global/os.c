@@ -7,6 +7,7 @@
 #include "os.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,8 +43,11 @@ static void *map_and_trim(size_t bytes, size_t alignment)
     char *aligned = (char *)align_up((uintptr_t)start, alignment);
     if (aligned != start)
         munmap(start, (size_t)(aligned - start));
-    munmap(aligned + bytes, (size_t)(start + alignment - aligned));
-    return aligned;
+    if (munmap(aligned + bytes, (size_t)(start + alignment - aligned)) == 0)
+        return aligned;
+    /* At the limit of their number no mapping may be split; but all of this can go. */
+    munmap(aligned, (size_t)(start + bytes + alignment - aligned));
+    return NULL;
 }
 
 void *os_map_aligned(size_t bytes, size_t alignment)
@@ -122,10 +126,39 @@ bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes)
     return done;
 }
 
+/* What is nowhere else: it tells whether the place is still the one that was marked. */
+struct mark {
+    uint32_t word[2];
+};
+
+static struct mark mark_at(void *to)
+{
+    struct mark mark = {{(uint32_t)((uintptr_t)to >> 12) ^ 0x9e3779b9u, 0x6b616d68u}};
+    memcpy(to, &mark, sizeof mark);
+    return mark;
+}
+
+/* The kernel compares, since nothing may be mapped there any more: futex(2) times out at once, or says that the word is
+ * another. */
+static bool is_marked(void *to, const struct mark *mark)
+{
+    static const struct timespec at_once;
+    for (unsigned i = 0; i < 2; i++)
+        if (syscall(SYS_futex, (uint32_t *)to + i, FUTEX_WAIT_PRIVATE, mark->word[i], &at_once,
+                    NULL, 0) == 0 ||
+            errno != ETIMEDOUT)
+            return false;
+    return true;
+}
+
+/* Where the kernel refuses, it has unmapped the new place before, and others may have mapped it since; or it has not. */
 bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes)
 {
     int saved = errno;
+    struct mark mark = mark_at(to);
     void *moved = mremap(start, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+    if (moved == MAP_FAILED && is_marked(to, &mark))
+        munmap(to, new_bytes);
     errno = saved;
     return moved != MAP_FAILED;
 }

@@ -24,7 +24,8 @@ size_t os_resident(void *start, size_t bytes);
 /* Grows or shrinks a mapping where it is. */
 bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes);
 /* Moves a mapping, with its pages, to a new aligned place of `new_bytes`, which os_map_aligned gave. On
- * failure nothing has moved, but the new place may be gone already: it is not the caller's any more. */
+ * failure (address space is out; or the program has locked a part, or advised the system of it, so that it is several
+ * mappings) nothing has moved, and the new place is not the caller's any more. */
 bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes);
 /* A full barrier on every running thread of this process (membarrier(2)); false if refused. */
 bool os_barrier_all(void);

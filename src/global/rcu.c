@@ -18,6 +18,8 @@
 
 #include <urcu/static/urcu-bp.h>
 
+#define ARENA_MOST MIB(1) /* of some thousand readers */
+
 struct reader {
     unsigned long *nesting; /* constant after publication; in memory of liburcu's arena */
     struct reader *next;    /* constant after publication */
@@ -60,13 +62,23 @@ static bool note_reader(unsigned long *nesting)
     return true;
 }
 
-void hak_rcu_read_lock(void)
+/* Where liburcu can't map its readers' arena, it aborts. */
+static bool can_register(void)
 {
+    if (URCU_TLS(urcu_bp_reader) != NULL)
+        return true;
+    void *arena = os_map(ARENA_MOST);
+    return arena != NULL && os_unmap(arena, ARENA_MOST);
+}
+
+bool hak_rcu_read_lock(void)
+{
+    if (!can_register())
+        return false;
     urcu_bp_read_lock(); /* registers this thread */
-    if (note_reader((unsigned long *)(void *)URCU_TLS(urcu_bp_reader)))
-        return;
-    /* No memory for a note: nothing is reclaimed from here on, and this reader is safe. */
-    rcu_close();
+    if (!note_reader((unsigned long *)(void *)URCU_TLS(urcu_bp_reader)))
+        rcu_close(); /* no memory for a note: nothing is reclaimed from here on, and this reader is safe */
+    return true;
 }
 
 void hak_rcu_read_unlock(void)

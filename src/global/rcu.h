@@ -38,8 +38,8 @@ HAK_INLINE struct region *hak_rcu_dereference(struct region **slot)
     return _rcu_dereference(*slot);
 }
 
-/* Nests. Not for malloc or free. */
-void hak_rcu_read_lock(void);
+/* Nests. Not for malloc or free. False: memory is out, and this thread has never been a reader. */
+bool hak_rcu_read_lock(void);
 void hak_rcu_read_unlock(void);
 
 /* What is retired must be unpublished already. reclaim is called once, after a grace period, by any

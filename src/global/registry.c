@@ -96,7 +96,8 @@ static void walk_leaf(struct registry_leaf *leaf, void (*visit)(struct region *,
 
 void registry_walk(void (*visit)(struct region *, void *), void *context)
 {
-    hak_rcu_read_lock();
+    if (!hak_rcu_read_lock())
+        return;
     for (size_t i = 0; i < REGISTRY_LEAVES; i++) {
         struct registry_leaf *leaf = leaf_at(i);
         if (leaf != NULL)

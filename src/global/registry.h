@@ -122,8 +122,8 @@ bool registry_prepare(const void *p);
 bool registry_publish(struct region *region);
 void registry_unpublish(const struct region *region);
 
-/* Calls visit for each region, in the order of addresses, inside an RCU read section. visit must not
- * keep the pointer. Signal-safe only in that nothing waits for it. */
+/* Calls visit for each region, in the order of addresses, inside an RCU read section; for none, where memory is out and this
+ * thread has never walked. visit must not keep the pointer. Signal-safe only in that nothing waits for it. */
 void registry_walk(void (*visit)(struct region *region, void *context), void *context);
 
 #endif

@@ -27,6 +27,8 @@
 #define ASK_SELDOM      16u          /* the same, where it says what it has said before */
 #define PARTS           64u          /* of a whale: what holds memory is counted in such */
 #define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
+#define MANY_BYTES                                                                                 \
+    (KIB(32) * MIB(1)) /* of whales: there may be half as many as Linux allows mappings */
 
 struct whale {
     struct region region; /* constant while published; `size` is the holder's */
@@ -322,8 +324,10 @@ static bool cache_drop(uint64_t older_than)
     return any;
 }
 
-static void cache_decay(void)
+void whale_decay(void)
 {
+    if (whale_cached_bytes() == 0)
+        return;
     uint64_t now = os_milliseconds();
     if (now > CACHE_AGE_MS)
         cache_drop(now - CACHE_AGE_MS);
@@ -380,13 +384,19 @@ static void *reuse(size_t size, size_t alignment)
     return resized;
 }
 
+/* Where there may be very many, each fills its place, and the system makes one mapping of neighbours. */
+static size_t size_to_map(size_t size)
+{
+    return swing_used(&in_use) > (long)MANY_BYTES ? align_up(size, WHALE_ALIGNMENT) : size;
+}
+
 void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
 {
     size_t size = page_up(bytes);
     alignment = max_size(alignment, WHALE_ALIGNMENT);
     void *p = reuse(size, alignment);
     *zeroed = p == NULL;
-    return p != NULL ? p : map_new(size, alignment);
+    return p != NULL ? p : map_new(size_to_map(size), alignment);
 }
 
 /* Nobody uses it any more, and its word says so. */
@@ -400,7 +410,7 @@ static void keep_or_unmap(struct whale *w)
 void whale_free(void *p, bool comes_again)
 {
     struct whale *w = whale_of(p);
-    cache_decay();
+    whale_decay();
     swing_return(&in_use, (long)region_size(&w->region), comes_again);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
     keep_or_unmap(w);

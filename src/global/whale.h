@@ -16,6 +16,8 @@ void whale_free(void *p, bool comes_again);
 size_t whale_bytes(const void *p);
 /* Grows or shrinks it, moving its pages if it must, never copying. NULL: it is unchanged. */
 void *whale_resize(void *p, size_t bytes);
+/* Unmaps those that have been in the cache for too long. */
+void whale_decay(void);
 /* Unmaps all cached whales; false if there were none. */
 bool whale_drop_cache(void);
 size_t whale_cached_bytes(void);
