@@ -32,7 +32,7 @@ mincore                   os.c: how much of a mapping holds memory
 munmap                    os.c: memory; waits for the kernel
 mremap                    os.c: whales that grow; waits for the kernel
 madvise                   os.c: pages back; waits for the kernel
-syscall                   os.c: membarrier; waits for the kernel
+syscall                   os.c: membarrier; futex, which times out at once, to compare after a refused mremap; waits for the kernel
 sysconf                   os.c: page size
 clock_gettime             os.c: age of cached whales, by the vdso
 write                     os.c: a line of diagnosis
@@ -51,6 +51,10 @@ __libc_realloc            foreign.c: blocks of the C library
 _ZSt15get_new_handlerv    cxx.c: weak, after operator new has failed
 _ZSt17__throw_bad_allocv  cxx.c: weak, after operator new has failed
 getenv                    options.c: by a constructor
+environ                   options.c: by a constructor
+__environ                 its other name
+strlen                    options.c: by a constructor
+strncmp                   options.c: by a constructor
 strtol                    options.c: by a constructor
 fprintf                   introspect.c: malloc_info
 fwrite                    introspect.c: malloc_info

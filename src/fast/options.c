@@ -17,12 +17,36 @@
 #include <hakmem.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 static bool print_stats;
+static char **at_start; /* constant once set, by the first constructor: the environment */
+
+/* hakmem's constructors run before all others, even the C library's, which sets `environ`. glibc hands each what main
+ * gets. */
+__attribute__((constructor(101))) static void find_environment(int argc, char **argv,
+                                                               char **variables)
+{
+    (void)argc;
+    (void)argv;
+    at_start = variables;
+}
+
+static const char *variable(const char *name)
+{
+    size_t length = strlen(name);
+    if (environ != NULL)
+        return getenv(name);
+    for (char **text = at_start; text != NULL && *text != NULL; text++)
+        if (strncmp(*text, name, length) == 0 && (*text)[length] == '=')
+            return *text + length + 1;
+    return NULL;
+}
 
 long option_number(const char *name, long otherwise, long most)
 {
-    const char *text = getenv(name);
+    const char *text = variable(name);
     char *end;
     if (text == NULL)
         return otherwise;
