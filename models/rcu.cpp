@@ -145,44 +145,60 @@ template <bool membarrier> struct rcu_base {
         return all;
     }
 
-    void batch_end()
-    {
-        retired_node *node = batch;
-        batch = nullptr;
-        while (node != nullptr) {
-            retired_node *retired = node;
-            node = node->next;
-            MUST(retired->mapped == 1);
-            retired->mapped = 0; /* reclaim */
-            retired->reclaimed++;
-        }
-    }
-
-    void poll_alone()
+    retired_node *batch_due()
     {
         reader *early = does(BATCH_THEN_READERS) ? nullptr : read_readers();
         if (batch == nullptr && !batch_begin())
-            return;
+            return nullptr;
         reader *first = does(BATCH_THEN_READERS) ? read_readers() : early;
         if (first != nullptr)
             barrier_all(POLL_BARRIER_BEFORE);
         if (does(POLL_LOOKS) && !all_were_outside(first))
-            return;
+            return nullptr;
         if (first != nullptr)
             barrier_all(POLL_BARRIER_AFTER);
-        batch_end();
+        retired_node *due = batch;
+        batch = nullptr;
+        return due;
+    }
+
+    void reclaim(retired_node *retired)
+    {
+        MUST(retired->mapped == 1);
+        retired->mapped = 0;
+        retired->reclaimed++;
+    }
+
+    void reclaim_all(retired_node *node)
+    {
+        while (node != nullptr) {
+            retired_node *retired = node;
+            node = node->next;
+            reclaim(retired);
+        }
     }
 
     void rcu_poll()
     {
         if (atomic_exchange_explicit(&polling, true, order(POLLING_TAKEN, memory_order_acquire)))
             return;
-        poll_alone();
+        retired_node *due = batch_due();
         atomic_store_explicit(&polling, false, order(POLLING_GIVEN_BACK, memory_order_release));
+        reclaim_all(due);
+    }
+
+    bool has_no_reader()
+    {
+        fence(RETIRE_BARRIER, memory_order_seq_cst);
+        return !does(RETIRE_LOOKS) || read_readers() == nullptr;
     }
 
     void rcu_retire(retired_node *retired)
     {
+        if (has_no_reader()) {
+            reclaim(retired);
+            return;
+        }
         lf_stack_push(&arrivals, retired);
         rcu_poll();
     }
@@ -313,6 +329,20 @@ struct two_readers : suite<two_readers<membarrier>, rcu_base<membarrier>, 3> {
     }
 };
 
+/* A reader that notes itself beside one that did before, a retirer, and somebody who polls. */
+template <bool membarrier>
+struct late_reader : suite<late_reader<membarrier>, rcu_base<membarrier>, 3> {
+    void thread(unsigned t)
+    {
+        if (t == 0)
+            this->walk(1);
+        else if (t == 1)
+            this->retire(&this->region[0], nullptr);
+        else
+            this->rcu_poll();
+    }
+};
+
 int main(int argc, char **argv)
 {
     model m = {
@@ -325,6 +355,8 @@ int main(int argc, char **argv)
          {"two_batches/membarrier", rl::simulate<two_batches<true>>, bound(5), bound(8)},
          {"two_pollers/fences", rl::simulate<two_pollers<false>>, bound(4), bound(6)},
          {"two_pollers/membarrier", rl::simulate<two_pollers<true>>, bound(4), bound(6)},
+         {"late_reader/fences", rl::simulate<late_reader<false>>, bound(3), bound(5)},
+         {"late_reader/membarrier", rl::simulate<late_reader<true>>, bound(3), bound(5)},
          {"two_readers/fences", rl::simulate<two_readers<false>>, bound(3), bound(5)},
          {"two_readers/membarrier", rl::simulate<two_readers<true>>, bound(3), bound(5)},
          {"two_readers/at_random", rl::simulate<two_readers<true>>, at_random(100000),
@@ -332,10 +364,11 @@ int main(int argc, char **argv)
         {{"note: no barrier", NOTE_BARRIER, omitted, "first_section/membarrier"},
          {"note: seq_cst -> relaxed", NOTE_CAS, memory_order_relaxed, "two_readers/membarrier"},
          {"note: left out", NOTE_READER, omitted, "first_section/membarrier"},
-         {"batch_begin: no barrier", BATCH_BARRIER, omitted, "first_section/membarrier"},
+         {"batch_begin: no barrier", BATCH_BARRIER, omitted, nullptr,
+          "the barrier in rcu_retire comes before"},
          {"batch_begin: was_outside of the last batch", BATCH_FORGETS, omitted,
           "two_batches/membarrier"},
-         {"poll: readers before arrivals", BATCH_THEN_READERS, omitted, "first_section/membarrier"},
+         {"poll: readers before arrivals", BATCH_THEN_READERS, omitted, "late_reader/membarrier"},
          {"poll: no membarrier before the look", POLL_BARRIER_BEFORE, omitted,
           "next_section/membarrier"},
          {"poll: no fence before the look", POLL_BARRIER_BEFORE, omitted, nullptr,
@@ -349,6 +382,8 @@ int main(int argc, char **argv)
           "two_pollers/fences"},
          {"poll: polling given back, release -> relaxed", POLLING_GIVEN_BACK, memory_order_relaxed,
           "two_pollers/fences"},
+         {"retire: no barrier", RETIRE_BARRIER, omitted, "first_section/membarrier"},
+         {"retire: no look", RETIRE_LOOKS, omitted, "next_section/membarrier"},
          {"retire: arrivals, no release", PUSH_FENCES, omitted, "two_pollers/fences"},
          {"retire: arrivals, no acquire", POP_ALL_FENCE, omitted, nullptr,
           "the barrier in batch_begin acquires"},

@@ -256,6 +256,50 @@ static void test_a_reader_delays_unmapping_only(void **state)
     pthread_join(reader, NULL);
 }
 
+static void ignore(struct region *region, void *context)
+{
+    (void)region;
+    (void)context;
+}
+
+static struct retired stopped_one, next_one;
+static _Atomic(int) reclaimed, stage_of_stop;
+
+static void reclaim_and_stop(struct retired *retired)
+{
+    (void)retired;
+    atomic_store(&stage_of_stop, 1);
+    while (atomic_load(&stage_of_stop) == 1)
+        usleep(1000);
+}
+
+static void reclaim_and_count(struct retired *retired)
+{
+    (void)retired;
+    atomic_fetch_add(&reclaimed, 1);
+}
+
+static void *retire_and_stop(void *argument)
+{
+    rcu_retire(&stopped_one, reclaim_and_stop);
+    return argument;
+}
+
+/* There have been readers, so that there is a poller. */
+static void test_a_stopped_poller_keeps_nobody_from_reclaiming(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    registry_walk(ignore, NULL);
+    assert_int_equal(pthread_create(&thread, NULL, retire_and_stop, NULL), 0);
+    while (atomic_load(&stage_of_stop) != 1)
+        usleep(1000);
+    rcu_retire(&next_one, reclaim_and_count);
+    assert_int_equal(atomic_load(&reclaimed), 1);
+    atomic_store(&stage_of_stop, 2);
+    pthread_join(thread, NULL);
+}
+
 static void count(struct region *region, void *context)
 {
     assert_true(region->kind == REGION_SEGMENT || region->kind == REGION_WHALE);
@@ -315,6 +359,7 @@ int main(void)
         cmocka_unit_test(test_locked_memory),
         cmocka_unit_test(test_empty_segments_are_unmapped),
         cmocka_unit_test(test_a_reader_delays_unmapping_only),
+        cmocka_unit_test(test_a_stopped_poller_keeps_nobody_from_reclaiming),
         cmocka_unit_test(test_walk_sees_what_is_there),
         cmocka_unit_test(test_foreign_addresses),
         cmocka_unit_test(test_all_stays_where_use_swings_often),

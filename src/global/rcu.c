@@ -5,8 +5,11 @@
  * - Readers. liburcu does not show its list of readers, so ours notes itself once, in a push-only
  *   list, before its first read section. The push is a locked instruction: a poller that does not
  *   see the note has unpublished before the reader's first look.
- * - The poller holds `polling`, taken by exchange (acquire) and given back by store (release).
- *   Whoever finds it taken goes away. A poller that is stopped parks the retired; nobody waits.
+ * - As long as there has been no reader, what is retired is reclaimed at once: unpublish; barrier; no
+ *   note. Whoever notes itself after that look finds what was unpublished gone.
+ * - The poller holds `polling`, taken by exchange (acquire) and given back by store (release), and not
+ *   while it reclaims. Whoever finds it taken goes away. A poller that is stopped parks the retired;
+ *   nobody waits.
  * - A grace period: unpublish; membarrier; each noted reader seen at nesting zero once; membarrier;
  *   reclaim. The first membarrier orders the unpublishing before the look at the counters, against
  *   the reader's counter store before its loads; the second orders its last loads before ours. Where
@@ -30,12 +33,20 @@ static _Atomic(struct reader *) readers; /* atomic, push only */
 static lf_stack arrivals;                /* push and pop_all: retired, not yet in a batch */
 static lf_node *batch;                   /* poller only: waiting for its grace period */
 static _Atomic(bool) polling;            /* atomic: see above */
-static _Atomic(bool) closed;             /* atomic, relaxed */
-static bool urcu_forks;                  /* by who forks: liburcu was told */
+static _Atomic(bool) closed;             /* atomic: see rcu_retire */
+static _Atomic(int) registering;         /* atomic: threads that may hold liburcu's mutex for it */
+static bool no_readers; /* constant but in the child of a fork: liburcu's mutex may be nobody's */
+/* Owner only: liburcu was told of this thread's fork. */
+static __thread bool urcu_forks __attribute__((tls_model("initial-exec")));
 /* Owner only: this thread is the poller. */
 static __thread bool am_polling __attribute__((tls_model("initial-exec")));
 
 static_assert(offsetof(struct urcu_bp_reader, ctr) == 0, "a reader is known by its counter");
+
+static bool is_closed(void)
+{
+    return atomic_load_explicit(&closed, memory_order_relaxed);
+}
 
 static bool is_noted(const unsigned long *nesting)
 {
@@ -71,13 +82,22 @@ static bool can_register(void)
     return arena != NULL && os_unmap(arena, ARENA_MOST);
 }
 
+/* No memory for a note: nothing is reclaimed from here on, and this reader is safe. */
+static void close_for_reader(void)
+{
+    rcu_close();
+    lf_full_barrier();
+}
+
 bool hak_rcu_read_lock(void)
 {
-    if (!can_register())
+    if (no_readers || !can_register())
         return false;
+    atomic_fetch_add_explicit(&registering, 1, memory_order_seq_cst);
     urcu_bp_read_lock(); /* registers this thread */
     if (!note_reader((unsigned long *)(void *)URCU_TLS(urcu_bp_reader)))
-        rcu_close(); /* no memory for a note: nothing is reclaimed from here on, and this reader is safe */
+        close_for_reader();
+    atomic_fetch_sub_explicit(&registering, 1, memory_order_seq_cst);
     return true;
 }
 
@@ -128,10 +148,27 @@ static bool all_were_outside(struct reader *first)
     return all;
 }
 
-static void batch_end(void)
+/* What has had its grace period. */
+static lf_node *batch_due(void)
 {
-    lf_node *node = batch;
+    if (batch == NULL && !batch_begin())
+        return NULL;
+    if (is_closed()) /* asked after the barrier: for a reader without a note, too */
+        return NULL;
+    struct reader *first = atomic_load_explicit(&readers, memory_order_seq_cst);
+    if (first != NULL && !barrier_all())
+        return NULL;
+    if (!all_were_outside(first))
+        return NULL;
+    if (first != NULL && !barrier_all())
+        return NULL;
+    lf_node *due = batch;
     batch = NULL;
+    return due;
+}
+
+static void reclaim_all(lf_node *node)
+{
     while (node != NULL) {
         struct retired *retired = LF_CONTAINER(node, struct retired, node);
         node = node->next;
@@ -139,33 +176,31 @@ static void batch_end(void)
     }
 }
 
-static void poll_alone(void)
-{
-    if (batch == NULL && !batch_begin())
-        return;
-    struct reader *first = atomic_load_explicit(&readers, memory_order_seq_cst);
-    if (first != NULL && !barrier_all())
-        return;
-    if (!all_were_outside(first))
-        return;
-    if (first != NULL && !barrier_all())
-        return;
-    batch_end();
-}
-
+/* Who is stopped, or leaves by longjmp, while it reclaims, which takes by far the longest, keeps others from nothing. */
 void rcu_poll(void)
 {
-    if (atomic_load_explicit(&closed, memory_order_relaxed) ||
-        atomic_exchange_explicit(&polling, true, memory_order_acquire))
+    if (is_closed() || atomic_exchange_explicit(&polling, true, memory_order_acquire))
         return;
     am_polling = true;
-    poll_alone();
+    lf_node *due = batch_due();
     am_polling = false;
     atomic_store_explicit(&polling, false, memory_order_release);
+    reclaim_all(due);
+}
+
+/* The caller has unpublished before. */
+static bool has_no_reader(void)
+{
+    lf_full_barrier();
+    return atomic_load_explicit(&readers, memory_order_seq_cst) == NULL && !is_closed();
 }
 
 void rcu_retire(struct retired *retired, void (*reclaim)(struct retired *))
 {
+    if (has_no_reader()) {
+        reclaim(retired);
+        return;
+    }
     retired->reclaim = reclaim;
     lf_stack_push(&arrivals, &retired->node);
     rcu_poll();
@@ -191,10 +226,23 @@ void rcu_after_fork_parent(void)
         urcu_bp_after_fork_parent();
 }
 
+/* Its poller may have vanished, and have seen readers outside of their sections that it had not begun to ask. */
+static void take_over_polling(void)
+{
+    struct reader *r = atomic_load_explicit(&readers, memory_order_relaxed);
+    for (; r != NULL; r = r->next)
+        r->was_outside = false;
+    atomic_store_explicit(&polling, false, memory_order_relaxed);
+}
+
+/* A thread that vanished as it registered may have had liburcu's mutex: there are no statistics in the child, then. */
 void rcu_after_fork_child(void)
 {
     if (urcu_forks)
         urcu_bp_after_fork_child();
-    if (!am_polling && atomic_exchange_explicit(&polling, false, memory_order_relaxed))
-        batch = NULL; /* its poller vanished with the batch half reclaimed: it stays mapped */
+    else if (atomic_load_explicit(&registering, memory_order_relaxed) != 0)
+        no_readers = true;
+    atomic_store_explicit(&registering, 0, memory_order_relaxed);
+    if (!am_polling)
+        take_over_polling();
 }

@@ -5,7 +5,7 @@
  * and starts a thread. Neither may happen below malloc, so grace periods are polled here: whoever
  * retires something leaves it in a list, and a later slow path that finds every reader to have been
  * outside of its read section once since then takes the list away. A stopped reader delays that, and
- * nothing else.
+ * nothing else. As long as nobody has been a reader, there is nothing to wait for, and no list.
  *
  * SYNCHRONIZATION: retire and poll are lock-free, from any thread; the poll is done by one thread at a
  * time, and the others pass by. Read sections belong to entry points that only look (statistics,
