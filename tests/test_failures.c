@@ -56,6 +56,7 @@ void *mremap(void *at, size_t old, size_t new, int flags, ...)
         return MAP_FAILED;
     if (steal_target && (flags & MREMAP_FIXED) != 0) {
         /* As the kernel may: it unmaps the target, another thread maps it, and then memory is out. */
+        munmap(to, new);
         stolen = (void *)syscall(SYS_mmap, to, 4096, PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
         *stolen = 77;

@@ -150,9 +150,10 @@ void heap_bin_ran_out(struct heap *h, unsigned class_no)
 {
     if (h->bin[class_no].limit == 0)
         outbuf_flush(&h->out, &h->owned); /* it has only freed: this may be what it wants now */
+    bool was_in_demand = heap_in_demand(h, class_no);
     note_demand(h, class_no);
     int32_t limit = limit_wanted(h, class_no);
-    if (limit != h->bin[class_no].limit) /* as always where it comes into demand, or out of it */
+    if (limit != h->bin[class_no].limit || heap_in_demand(h, class_no) != was_in_demand)
         resize_bin(h, class_no, limit);
     h->ran_over[class_no] = 0;
 }

@@ -25,7 +25,8 @@ bool give_back_all(struct heap *work, long keep)
     bool any = heap_dissolve_parked();
     any |= whale_drop_cache();
     any |= segment_purge(keep);
-    any |= segment_drop_empty();
+    if (keep == 0)
+        any |= segment_drop_empty();
     rcu_poll();
     return any;
 }

@@ -131,33 +131,46 @@ struct mark {
     uint32_t word[2];
 };
 
-static struct mark mark_at(void *to)
+static uint32_t *mark_place(void *to, size_t bytes)
 {
-    struct mark mark = {{(uint32_t)((uintptr_t)to >> 12) ^ 0x9e3779b9u, 0x6b616d68u}};
-    memcpy(to, &mark, sizeof mark);
-    return mark;
+    return (uint32_t *)(void *)((char *)to + bytes - sizeof(struct mark));
 }
 
-/* The kernel compares, since nothing may be mapped there any more: futex(2) times out at once, or says that the word is
- * another. */
-static bool is_marked(void *to, const struct mark *mark)
+/* Of all calls under way no other has its mark at the same address, so that says whose it is. It goes to the end, that it
+ * may not cost a huge page. */
+static void mark_set(struct mark *mark, void *to, size_t bytes)
+{
+    mark->word[0] = (uint32_t)(uintptr_t)mark ^ 0x9e3779b9u;
+    mark->word[1] = (uint32_t)((uintptr_t)mark >> 32) ^ 0x6b616d68u;
+    memcpy(mark_place(to, bytes), mark, sizeof *mark);
+}
+
+/* futex(2) has the kernel compare, since nothing may be mapped there any more: it times out at once, or says that the word
+ * is another. */
+static bool is_word(uint32_t *at, uint32_t word)
 {
     static const struct timespec at_once;
-    for (unsigned i = 0; i < 2; i++)
-        if (syscall(SYS_futex, (uint32_t *)to + i, FUTEX_WAIT_PRIVATE, mark->word[i], &at_once,
-                    NULL, 0) == 0 ||
-            errno != ETIMEDOUT)
-            return false;
-    return true;
+    long waited;
+    do
+        waited = syscall(SYS_futex, at, FUTEX_WAIT_PRIVATE, word, &at_once, NULL, 0);
+    while (waited != 0 && errno == EINTR);
+    return waited != 0 && errno == ETIMEDOUT;
+}
+
+static bool is_marked(const struct mark *mark, void *to, size_t bytes)
+{
+    uint32_t *at = mark_place(to, bytes);
+    return is_word(at, mark->word[0]) && is_word(at + 1, mark->word[1]);
 }
 
 /* Where the kernel refuses, it has unmapped the new place before, and others may have mapped it since; or it has not. */
 bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes)
 {
     int saved = errno;
-    struct mark mark = mark_at(to);
+    struct mark mark;
+    mark_set(&mark, to, new_bytes);
     void *moved = mremap(start, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-    if (moved == MAP_FAILED && is_marked(to, &mark))
+    if (moved == MAP_FAILED && is_marked(&mark, to, new_bytes))
         munmap(to, new_bytes);
     errno = saved;
     return moved != MAP_FAILED;

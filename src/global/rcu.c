@@ -179,9 +179,12 @@ static void reclaim_all(lf_node *node)
 /* Who is stopped, or leaves by longjmp, while it reclaims, which takes by far the longest, keeps others from nothing. */
 void rcu_poll(void)
 {
-    if (is_closed() || atomic_exchange_explicit(&polling, true, memory_order_acquire))
+    bool was_polling = am_polling;
+    am_polling = true; /* first: a handler may fork */
+    if (is_closed() || atomic_exchange_explicit(&polling, true, memory_order_acquire)) {
+        am_polling = was_polling;
         return;
-    am_polling = true;
+    }
     lf_node *due = batch_due();
     am_polling = false;
     atomic_store_explicit(&polling, false, memory_order_release);
@@ -235,13 +238,22 @@ static void take_over_polling(void)
     atomic_store_explicit(&polling, false, memory_order_relaxed);
 }
 
-/* A thread that vanished as it registered may have had liburcu's mutex: there are no statistics in the child, then. */
+/* Of a child that has none, and liburcu does not know. */
+static void forget_readers(void)
+{
+    no_readers = true;
+    atomic_store_explicit(&readers, NULL, memory_order_relaxed);
+}
+
+/* A thread that vanished as it registered may have had liburcu's mutex: there are no statistics in the child, then. The
+ * same if it registered after this thread had begun to fork. */
 void rcu_after_fork_child(void)
 {
     if (urcu_forks)
         urcu_bp_after_fork_child();
-    else if (atomic_load_explicit(&registering, memory_order_relaxed) != 0)
-        no_readers = true;
+    else if (atomic_load_explicit(&registering, memory_order_relaxed) != 0 ||
+             atomic_load_explicit(&readers, memory_order_relaxed) != NULL)
+        forget_readers();
     atomic_store_explicit(&registering, 0, memory_order_relaxed);
     if (!am_polling)
         take_over_polling();

@@ -271,6 +271,14 @@ static struct units take_from_new(unsigned count)
     return (struct units){0};
 }
 
+/* Of a segment that the caller has. */
+static void set_all_dirty(struct segment *s)
+{
+    atomic_store_explicit(&s->dirty, ALL_UNITS, memory_order_relaxed);
+    atomic_fetch_add_explicit(&dirty_units, UNITS_PER_SEGMENT, memory_order_relaxed);
+    hint_dirty(s);
+}
+
 static void segment_reclaim(struct retired *retired)
 {
     struct segment *s = LF_CONTAINER(retired, struct segment, retired);
@@ -279,11 +287,9 @@ static void segment_reclaim(struct retired *retired)
         return;
     }
     registry_publish(&s->region); /* refused: it stays; its leaf exists, so this can't fail */
-    atomic_store_explicit(&s->dirty, ALL_UNITS,
-                          memory_order_relaxed); /* the purge may have been refused too */
-    atomic_fetch_add_explicit(&dirty_units, UNITS_PER_SEGMENT, memory_order_relaxed);
+    if (!os_purge(s->region.base, SEGMENT_SIZE))
+        set_all_dirty(s);
     open_units(s, ALL_UNITS);
-    hint_dirty(s);
     atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed);
 }
 

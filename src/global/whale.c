@@ -392,11 +392,13 @@ static size_t size_to_map(size_t size)
 
 void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
 {
-    size_t size = page_up(bytes);
+    size_t exact = page_up(bytes), size = size_to_map(exact);
     alignment = max_size(alignment, WHALE_ALIGNMENT);
     void *p = reuse(size, alignment);
     *zeroed = p == NULL;
-    return p != NULL ? p : map_new(size_to_map(size), alignment);
+    if (p == NULL)
+        p = map_new(size, alignment);
+    return p != NULL || size == exact ? p : map_new(exact, alignment);
 }
 
 /* Nobody uses it any more, and its word says so. */
@@ -458,11 +460,13 @@ static void *whale_move(struct whale *w, size_t size)
 void *whale_resize(void *p, size_t bytes)
 {
     struct whale *w = whale_of(p);
-    size_t size = page_up(bytes);
-    if (size == region_size(&w->region))
+    size_t had = region_size(&w->region), size = page_up(bytes);
+    if (size == had || size_to_map(size) == had)
         return p;
-    if (!os_resize_in_place(p, region_size(&w->region), size))
-        return whale_move(w, size);
+    if (size > had)
+        size = size_to_map(size);
+    if (!os_resize_in_place(p, had, size))
+        return size > had ? whale_move(w, size) : NULL;
     count_resized(w, size);
     region_set_size(&w->region, size);
     return p;

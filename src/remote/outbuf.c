@@ -138,6 +138,8 @@ static uint32_t slots_wanted(const struct outbuf *out)
     uint32_t slots = out->last_slot + 1;
     if (2 * out->short_chains > out->chains || is_scattered(out))
         return slots * 2;
+    if (out->chains >= CHAINS_LEAST && 2 * out->small_chains > out->chains)
+        return slots;
     return 4 * out->short_chains < out->chains ? OUT_SLOTS_LEAST : slots;
 }
 
