@@ -407,6 +407,14 @@ static void test_address_space_limit(void **state)
     }
 }
 
+static size_t fill_up(void **block, size_t most, size_t bytes)
+{
+    size_t count = 0;
+    while (count < most && (block[count] = malloc(bytes)) != NULL)
+        count++;
+    return count;
+}
+
 /* Segments that are all free don't stand in the way of a block that needs their addresses. */
 static void test_what_small_blocks_had_a_large_one_may_have(void **state)
 {
@@ -416,9 +424,7 @@ static void test_what_small_blocks_had_a_large_one_may_have(void **state)
     struct rlimit before, limit = limit_of(32 << 20);
     assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
     assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
-    size_t count = 0;
-    while (count < COUNT && (small[count] = malloc(SMALL)) != NULL)
-        count++;
+    size_t count = fill_up(small, COUNT, SMALL);
     assert_true(count >= (24 << 20) / SMALL && count < COUNT);
     size_t most = count * SMALL;
     while (count > 0)
@@ -427,14 +433,6 @@ static void test_what_small_blocks_had_a_large_one_may_have(void **state)
     assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
     assert_non_null(large);
     free(large);
-}
-
-static size_t fill_up(void **block, size_t most, size_t bytes)
-{
-    size_t count = 0;
-    while (count < most && (block[count] = malloc(bytes)) != NULL)
-        count++;
-    return count;
 }
 
 /* Slabs that are half free are found, though many were shared since that are none any more: memory is not out as long as

@@ -4,11 +4,11 @@
  */
 #include "testing.h"
 #include "atfork_lib.h"
+#include "children.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { BUSY = 4, FORKS = 150, KEPT = 512, BLOCKS = 200, HANGS_AFTER_S = 10 };
@@ -26,8 +26,9 @@ static void *be_busy(void *argument)
     return NULL;
 }
 
-static void child(void)
+static void child(int number)
 {
+    (void)number;
     unsigned char *block[BLOCKS];
     int wrong = 0;
     alarm(HANGS_AFTER_S);
@@ -44,21 +45,11 @@ static void child(void)
 static void test_a_library_that_starts_a_thread_in_the_child(void **state)
 {
     (void)state;
-    int failed = 0;
     for (uintptr_t i = 1; i <= BUSY; i++) {
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, be_busy, (void *)i), 0);
     }
-    for (int i = 0; i < FORKS; i++) {
-        pid_t pid = fork();
-        assert_true(pid >= 0);
-        if (pid == 0)
-            child();
-        int status;
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        failed += status != 0;
-    }
-    assert_int_equal(failed, 0);
+    assert_int_equal(count_failed_children(FORKS, child), 0);
 }
 
 int main(void)

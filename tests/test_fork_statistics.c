@@ -4,14 +4,13 @@
  * own, since a first time is only once.
  */
 #include "testing.h"
+#include "children.h"
 
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { TRIES = 100, FORKERS = 4, ASKERS = 2, FORKS = 15, HANGS_AFTER_S = 5 };
 
@@ -77,11 +76,12 @@ static void *ask(void *argument)
     return NULL;
 }
 
-static void try_once(void)
+static void try_once(int number)
 {
     static int signals[FORKERS] = {SIGUSR1, SIGUSR2, SIGUSR1, SIGUSR2};
     static unsigned later[ASKERS] = {0, 300};
     pthread_t thread[FORKERS + ASKERS];
+    try_no = number;
     for (int i = 0; i < FORKERS; i++)
         pthread_create(&thread[i], NULL, fork_often, &signals[i]);
     for (int i = 0; i < ASKERS; i++)
@@ -94,17 +94,7 @@ static void try_once(void)
 static void test_forks_beside_the_first_statistics(void **state)
 {
     (void)state;
-    int failed = 0;
-    for (try_no = 0; try_no < TRIES; try_no++) {
-        pid_t pid = fork();
-        assert_true(pid >= 0);
-        if (pid == 0)
-            try_once();
-        int status;
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        failed += status != 0;
-    }
-    assert_int_equal(failed, 0);
+    assert_int_equal(count_failed_children(TRIES, try_once), 0);
 }
 
 int main(void)

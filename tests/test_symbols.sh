@@ -50,7 +50,6 @@ __libc_free               foreign.c: blocks of the C library
 __libc_realloc            foreign.c: blocks of the C library
 _ZSt15get_new_handlerv    cxx.c: weak, after operator new has failed
 _ZSt17__throw_bad_allocv  cxx.c: weak, after operator new has failed
-getenv                    options.c: by a constructor
 environ                   options.c: by a constructor
 __environ                 its other name
 strlen                    options.c: by a constructor

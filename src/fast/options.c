@@ -36,9 +36,8 @@ __attribute__((constructor(101))) static void find_environment(int argc, char **
 static const char *variable(const char *name)
 {
     size_t length = strlen(name);
-    if (environ != NULL)
-        return getenv(name);
-    for (char **text = at_start; text != NULL && *text != NULL; text++)
+    char **text = environ != NULL ? environ : at_start;
+    for (; text != NULL && *text != NULL; text++)
         if (strncmp(*text, name, length) == 0 && (*text)[length] == '=')
             return *text + length + 1;
     return NULL;

@@ -1,7 +1,7 @@
 /*
  * options.h: numbers from the environment, for constructors, and for what may be called before them (dlopen.c).
  *
- * SYNCHRONIZATION: that of getenv: any thread, while none changes the environment.
+ * SYNCHRONIZATION: any thread, while none changes the environment.
  */
 #ifndef HAK_OPTIONS_H
 #define HAK_OPTIONS_H
