@@ -132,11 +132,12 @@ static bool is_scattered(const struct outbuf *out)
     return out->chains >= CHAINS_LEAST && 8 * out->small_chains > 7 * out->chains;
 }
 
-/* More slots make short chains longer. */
+/* More slots make short chains longer. Where nearly all are of a few blocks, who is alone tries that first; many would
+ * pin too much. */
 static uint32_t slots_wanted(const struct outbuf *out)
 {
     uint32_t slots = out->last_slot + 1;
-    if (2 * out->short_chains > out->chains || is_scattered(out))
+    if (2 * out->short_chains > out->chains || (is_scattered(out) && buffers_in_use() == 1))
         return slots * 2;
     if (out->chains >= CHAINS_LEAST && 2 * out->small_chains > out->chains)
         return slots;

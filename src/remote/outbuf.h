@@ -8,7 +8,8 @@
  * others meets hundreds of slabs, while many such threads would hold much together, and each block in a slot pins
  * its slab. Blocks so large that a slot would hold but one are pushed at once.
  *
- * Where nearly all chains are of a few blocks even with the most slots, as when a thread drops a large structure here and there,
+ * Where nearly all chains are of a few blocks, even with the most slots if no other buffer is in use, as when a thread drops a
+ * large structure here and there,
  * slots are of no use: for the next round of sweeps each block goes by itself. OUT_WAITING of them wait for each other,
  * so that their slabs come into the cache together.
  *
