@@ -372,11 +372,16 @@ static void test_a_parked_bin_has_not_run_out(void **state)
     assert_non_null(bin);
 }
 
-/* Each allocates now and then: most of a slab is for all of them. */
+/* Each allocates now and then: most of a slab is for all of them. By turns, as a thread that is preempted in malloc has
+ * its slab meanwhile, and the next one needs another. */
 static void *allocate_slowly(void *where)
 {
-    for (int i = 0; i < 6; i++, wait_us(600))
+    static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+    for (int i = 0; i < 6; i++, wait_us(600)) {
+        pthread_mutex_lock(&turn);
         ((void **)where)[i] = hak_malloc(500);
+        pthread_mutex_unlock(&turn);
+    }
     pthread_mutex_lock(&gate);
     pthread_mutex_unlock(&gate);
     return NULL;
