@@ -77,10 +77,11 @@ static bool refill_or_give_back(struct heap *h, unsigned class_no)
     return fill_empty(h, class_no);
 }
 
-static void purge_some(void)
+static void purge_some(size_t taken)
 {
-    segment_purge_some();
+    segment_purge_some((long)units_for(taken));
     whale_decay();
+    whale_purge_some();
 }
 
 /* The bin of a heap that was just obtained may have blocks. */
@@ -89,7 +90,7 @@ static void *small_alloc(struct heap *h, unsigned class_no)
     outbuf_tick(&h->out, &h->owned);
     heap_begin_refill(h);
     if (h->refills % REFILLS_A_PURGE == 0)
-        purge_some();
+        purge_some(0);
     if (h->bin[class_no].head == NULL && !refill_or_give_back(h, class_no))
         return NULL;
     return heap_pop(h, SIZE_BIN_PLACE(class_no));
@@ -111,8 +112,11 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroe
     void *p = map_large(size, alignment, zeroed);
     if (p == NULL && give_back_all(h, 0))
         p = map_large(size, alignment, zeroed);
-    if (p != NULL)
-        owned_takes(&h->owned, units_for(size));
+    if (p == NULL)
+        return NULL;
+    owned_takes(&h->owned, units_for(size));
+    if (*zeroed) /* new: what is kept of the other kind may be too much now */
+        purge_some(size);
     return p;
 }
 

@@ -8,6 +8,7 @@
 #include "meta.h"
 #include "os.h"
 #include "swing.h"
+#include "total.h"
 
 #include <limits.h>
 
@@ -23,6 +24,7 @@
 #define SWING_MARGIN       4   /* of the limit, a part as large stays beyond what use swings by */
 #define HEAP_SHARE         8   /* of the limit, a part as large may stay for each heap */
 #define HEAPS_MOST         32  /* that count */
+#define MISFIT_SHARE       2   /* of what is in use, a part as large may not fit */
 
 struct group {
     _Atomic(struct segment *) segment[SEGMENTS_PER_GROUP]; /* constant once set (release) */
@@ -513,6 +515,11 @@ long segment_dirty_units(void)
     return atomic_load_explicit(&dirty_units, memory_order_relaxed);
 }
 
+long segment_used_bytes(void)
+{
+    return swing_used(&in_use) * (long)UNIT_SIZE;
+}
+
 void segment_set_purge_limit(long units)
 {
     const long most = LONG_MAX / 16; /* what is in use, and for heaps, comes on top */
@@ -534,13 +541,21 @@ static long dirty_more(long limit)
     return swing_used(&in_use) + max_long(limit / 2, for_heaps);
 }
 
-/* At least the limit, and as much as use swings by, since that will be wanted again (and a little more, that estimates
- * may differ). But nobody may be there to give it back once the program does no more: so where it does not swing
- * often, what stays is bounded by what is in use. */
+/* What use swings by, as far as whales have not taken it over. Runs may not fit what was freed: hence a part of what is
+ * in use, as well. */
+static long comes_back(void)
+{
+    long fallen = total_fallen() / (long)UNIT_SIZE;
+    return min_long(swing_width(&in_use), fallen + swing_used(&in_use) / MISFIT_SHARE);
+}
+
+/* At least the limit, and what will be wanted again (and a little more, that estimates may differ). But nobody may be
+ * there to give it back once the program does no more: so where it does not swing often, what stays is bounded by what
+ * is in use. */
 static long dirty_most(void)
 {
     long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
-    long wanted = swing_width(&in_use) + limit / SWING_MARGIN;
+    long wanted = comes_back() + limit / SWING_MARGIN;
     if (!swing_is_often(&in_use))
         wanted = min_long(wanted, limit + dirty_more(limit));
     return limit == 0 ? 0 : max_long(limit, wanted);
@@ -561,9 +576,9 @@ static void purge_excess(long returned)
         segment_purge(refused + max_long(keep, dirty - at_a_time));
 }
 
-void segment_purge_some(void)
+void segment_purge_some(long taken)
 {
-    purge_excess(0);
+    purge_excess(taken);
 }
 
 /* One that goes may have been the last that would give back what was kept for it. */
@@ -571,7 +586,7 @@ void segment_count_heaps(long more)
 {
     atomic_fetch_add_explicit(&heaps, more, memory_order_relaxed);
     if (more < 0)
-        segment_purge_some();
+        segment_purge_some(0);
 }
 
 void segment_return(struct segment *s, unsigned first, unsigned count, bool comes_again)
@@ -579,6 +594,7 @@ void segment_return(struct segment *s, unsigned first, unsigned count, bool come
     uint64_t mask = mask_of(first, count);
     atomic_fetch_or_explicit(&s->dirty, mask, memory_order_relaxed);
     atomic_fetch_add_explicit(&dirty_units, count, memory_order_relaxed);
+    total_note();
     swing_return(&in_use, count, comes_again);
     put_back(s, mask);
     hint_dirty(s);

@@ -86,8 +86,11 @@ bool segment_purge(long keep);
  * none. */
 bool segment_drop_empty(void);
 long segment_dirty_units(void);
-/* A part of what is beyond the bound: what stays shrinks in time where use does not swing any more. */
-void segment_purge_some(void);
+/* Of units in use. */
+long segment_used_bytes(void);
+/* A part of what is beyond the bound: what stays shrinks in time where use does not swing any more. `taken`: so many
+ * units' worth was just taken, of units or of whales; a larger part. */
+void segment_purge_some(long taken);
 /* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
 /* So many more (or fewer) heaps are in use. */

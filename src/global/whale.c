@@ -15,6 +15,7 @@
 #include "rcu.h"
 #include "registry.h"
 #include "swing.h"
+#include "total.h"
 
 #define CACHE_SLOTS     32u
 #define CACHE_AGE_MS    1000u
@@ -156,11 +157,12 @@ static unsigned oldest_slot(uint64_t *since)
 }
 
 /* How much memory may be kept: a least, a part of what is in use, so that one that is wanted may fit, and as much as use
- * swings by, within bounds where that is not often. */
+ * swings by (as far as units have not taken it over), within bounds where that is not often. */
 static size_t cache_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
-    size_t used = (size_t)swing_used(&in_use), width = (size_t)swing_width(&in_use);
+    size_t used = (size_t)swing_used(&in_use);
+    size_t width = (size_t)min_long(swing_width(&in_use), total_fallen());
     if (!swing_is_often(&in_use))
         width = min_size(width, limit * SWING_MOST);
     return limit == 0 ? 0 : limit + used / KEPT_SHARE + width;
@@ -333,9 +335,20 @@ void whale_decay(void)
         cache_drop(now - CACHE_AGE_MS);
 }
 
+void whale_purge_some(void)
+{
+    if (whale_cached_bytes() > atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed))
+        cache_shrink(cache_most());
+}
+
 bool whale_drop_cache(void)
 {
     return cache_drop(UINT64_MAX);
+}
+
+long whale_used_bytes(void)
+{
+    return swing_used(&in_use);
 }
 
 size_t whale_cached_bytes(void)
@@ -413,6 +426,7 @@ void whale_free(void *p, bool comes_again)
 {
     struct whale *w = whale_of(p);
     whale_decay();
+    total_note();
     swing_return(&in_use, (long)region_size(&w->region), comes_again);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
     keep_or_unmap(w);

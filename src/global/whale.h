@@ -18,9 +18,13 @@ size_t whale_bytes(const void *p);
 void *whale_resize(void *p, size_t bytes);
 /* Unmaps those that have been in the cache for too long. */
 void whale_decay(void);
+/* And those that are beyond its bound. */
+void whale_purge_some(void);
 /* Unmaps all cached whales; false if there were none. */
 bool whale_drop_cache(void);
 size_t whale_cached_bytes(void);
+/* Of whales that are not in the cache. */
+long whale_used_bytes(void);
 void whale_set_cache_limit(size_t bytes);
 /* For the only thread there is, after a fork: whales that vanished threads were putting into the cache or taking
  * out of it go there, or are unmapped. */

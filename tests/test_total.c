@@ -1,0 +1,89 @@
+/*
+ * test_total.c: what is kept, where units and whales take over from each other.
+ */
+#include "testing.h"
+
+#include "global/segment.h"
+#include "global/swing.h"
+#include "global/total.h"
+#include "global/whale.h"
+
+#include "hakmem.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum { RUNS = 120, WHALES = 10 };
+
+static void *run[RUNS], *whale[WHALES];
+
+static void take(void **p, int count, size_t bytes)
+{
+    for (int i = 0; i < count; i++)
+        memset(p[i] = hak_malloc(bytes), 1, bytes);
+}
+
+static void give_back(void **p, int count)
+{
+    for (int i = 0; i < count; i++)
+        hak_free(p[i]);
+}
+
+/* The first of all tests: there is no peak yet. */
+static void test_the_peak_is_that_of_both(void **state)
+{
+    (void)state;
+    const long mib = MIB(1);
+    take(run, 16, KIB(256));
+    give_back(run, 16); /* so few that none is purged */
+    assert_in_range(total_fallen(), 4 * mib, 5 * mib);
+    take(whale, 2, MIB(2));
+    assert_in_range(total_fallen(), 0, mib);
+    give_back(whale, 2);
+    assert_in_range(total_fallen(), 4 * mib, 5 * mib);
+    for (int i = 0; i < 3; i++) {
+        usleep((SWING_MS + 50) * 1000);
+        total_fallen();
+    }
+    assert_int_equal(total_fallen(), 0);
+}
+
+/* Thirty MiB of each by turns: both swing, and neither keeps what the other has taken over. */
+static void test_what_the_other_took_over_goes(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        take(run, RUNS, KIB(256));
+        assert_in_range(whale_cached_bytes(), 0, MIB(9));
+        give_back(run, RUNS);
+        take(whale, WHALES, MIB(3));
+        assert_in_range(segment_dirty_units() * (long)UNIT_SIZE, 0, MIB(12));
+        give_back(whale, WHALES);
+    }
+}
+
+/* And it stays, where nothing takes it over: each comes back at once. */
+static void test_what_comes_back_stays(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        take(run, RUNS, KIB(256));
+        give_back(run, RUNS);
+    }
+    assert_in_range(segment_dirty_units(), 4 * RUNS - 16, 5 * RUNS);
+    for (int i = 0; i < 8; i++) {
+        take(whale, WHALES, MIB(3));
+        give_back(whale, WHALES);
+    }
+    assert_in_range(whale_cached_bytes(), MIB(24), MIB(30));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_peak_is_that_of_both),
+        cmocka_unit_test(test_what_the_other_took_over_goes),
+        cmocka_unit_test(test_what_comes_back_stays),
+    };
+    return RUN_TESTS(tests);
+}
