@@ -116,7 +116,7 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroe
         return NULL;
     owned_takes(&h->owned, units_for(size));
     if (*zeroed) /* new: what is kept of the other kind may be too much now */
-        purge_some(size);
+        purge_some(min_size(size, SEGMENT_SIZE)); /* a bounded part, however much is reserved */
     return p;
 }
 

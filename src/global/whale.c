@@ -440,6 +440,7 @@ size_t whale_bytes(const void *p)
 static void count_resized(struct whale *w, size_t size)
 {
     size_t had = region_size(&w->region);
+    total_note();
     if (size > had)
         swing_take(&in_use, (long)(size - had));
     else
