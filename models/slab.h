@@ -2,8 +2,8 @@
  * slab.h: the model of src/global/slab.[ch], src/global/shared.c, src/remote/chain.h and
  * src/remote/owned.[ch]: slabs of two blocks, two size classes, one segment of two units.
  *
- * Left out: the bounds on what a heap owns (keep_bounds gives up at no new moment: the scenarios call
- * owned_disown_all where they like), cutting (all blocks are cut at the start), and what walkers read.
+ * Left out: the bounds on what a heap owns (owned_keep_bounds gives up one by one, as owned_disown_all does,
+ * which the scenarios call where they like), owned_put_or_claim (a claim, a drain and a put, as in owned_claim), cutting (all blocks are cut at the start), and what walkers read.
  */
 #ifndef MODELS_SLAB_H
 #define MODELS_SLAB_H

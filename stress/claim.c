@@ -4,7 +4,7 @@
  * Why: give_up and owned_push_remote both look twice; if one did not, a block would stay in the remote stack of a
  * slab that nobody looks at again.
  * How: two threads make blocks of which two fit into a slab, so that a heap gives its oldest slab up every other
- * block, at OWNED_MOST of them; two threads free them, each block about when its slab is given up: some before,
+ * block, at OWNED_LEAST of them; two threads free them, each block about when its slab is given up: some before,
  * some after, some between the two looks. Only the first bytes of a block are written, the rest would take the time.
  * Blocks go one way only. Edges: `owner` from set_nobodys to claim_owner; push on `remote` to drain; both
  * second looks, of which looks.c sees to it that one misses nothing.
@@ -13,7 +13,7 @@
 #include "stress.h"
 
 #define MAKERS  2
-#define SLOTS   64 /* twice OWNED_MOST slabs, of two blocks */
+#define SLOTS   64 /* twice OWNED_LEAST slabs, of two blocks */
 #define STAMPED 64
 
 static slot slots[MAKERS][SLOTS];

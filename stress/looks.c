@@ -15,7 +15,7 @@
 
 #include <sched.h>
 
-#define BLOCKS  32 /* OWNED_MOST slabs of two */
+#define BLOCKS  32 /* OWNED_LEAST slabs of two */
 #define BYTES   32768
 #define STAMPED 64                /* to write the rest would take the time */
 #define KEEP    ((size_t)1 << 30) /* of free pages: only the slabs are to be given up */

@@ -406,7 +406,7 @@ static const struct scenario scenarios[] = {
      .expects = "attach heap_obtain pop_parked "},
     {"refill", nothing, malloc_middle, nothing, NULL,
      .expects =
-         "refill owned_take slab_take_owner find_free segment_take slab_init_owner keep_bounds "
+         "refill owned_take slab_take_owner find_free segment_take slab_init_owner owned_keep_bounds "
          "give_up "},
     {"refill: a few", nothing, malloc_seldom, nothing, NULL,
      .expects = "refill_few owned_take_few slab_take_few_owner claim_to_take let_go shared_push "},
@@ -424,7 +424,7 @@ static const struct scenario scenarios[] = {
     {"remote free", prepare_remote, free_one, finish_remote, NULL,
      .expects = "outbuf_open slot_flush owned_push_remote lf_stack_push_chain "},
     {"claim", prepare_claim, free_one, drop_kept, NULL,
-     .expects = "heap_flush_bin owned_push_remote owned_claim claim_owner settle "},
+     .expects = "heap_flush_bin owned_put_or_claim claim_owner settle "},
     {"deposit", prepare_deposit, free_one, drop_kept, NULL,
      .expects = "free_overflow owned_push_remote claim_owner slab_put_owner let_go shared_push "},
     {"run free: purge", keep_runs, free_one, drop_runs, NULL,

@@ -180,7 +180,7 @@ static void *free_and_allocate(void *blocks)
     struct heap *h = heap_current;
     for (int i = 0; i < 40; i++)
         hak_free(p[i]);
-    return h->owned.count != 0 ? h : NULL;
+    return owned_count(&h->owned) != 0 ? h : NULL;
 }
 
 static bool holds_out(const struct heap *h)
@@ -226,7 +226,7 @@ static void test_an_ended_thread_strands_nothing(void **state)
     assert_non_null(h);
     assert_ptr_not_equal(h, heap_current);
     assert_false(holds_out(h));
-    assert_int_equal(((struct heap *)h)->owned.count, 0);
+    assert_int_equal(owned_count(&((struct heap *)h)->owned), 0);
 }
 
 static bool owns_slabs(struct heap *h, unsigned class_no)
@@ -234,14 +234,23 @@ static bool owns_slabs(struct heap *h, unsigned class_no)
     return !TAILQ_EMPTY(&h->owned.partial[class_no]) || !TAILQ_EMPTY(&h->owned.full[class_no]);
 }
 
-/* Of a class of 1 KiB, whose bins hold 128 blocks at first: runs over and out by turns, then over only. */
+/* More than CLOCKS_LONG of heap.c, where the processor's counter is slow, too. */
+#define LONG_US 900000
+
+static void wait_us(long us)
+{
+    nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL);
+}
+
+/* Of a class of 1 KiB, whose bins hold 96 blocks at first: runs over and out by turns, then over only. It is in demand
+ * for a while yet. */
 static void test_bins_follow_the_use(void **state)
 {
     (void)state;
     enum { COUNT = 500 };
     static void *p[COUNT];
     const unsigned class_no = size_to_class(1024);
-    const int32_t limit = 128;
+    const int32_t limit = 96, least = 32;
     void *first = hak_malloc(1024);
     const struct bin *bin = &heap_current->bin[class_no];
     for (int round = 0; round < 20; round++) {
@@ -252,18 +261,29 @@ static void test_bins_follow_the_use(void **state)
     }
     assert_int_equal(bin->limit, 4 * limit);
     assert_int_equal(heap_current->grown, 3 * (size_t)limit * 1024);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 40; i++) {
         int32_t before = bin->limit;
         heap_bin_ran_over(heap_current, class_no);
-        assert_true(bin->limit == before || bin->limit == (before > 64 ? before / 2 : 0));
+        assert_true(bin->limit == before || bin->limit == (before > 64 ? before / 2 : least));
     }
+    assert_int_equal(bin->limit, least);
+    assert_true(bin->room < -200);
+    int32_t held = bin->limit - bin->room;
+    hak_free(first); /* the bin has shrunk below what it has: some goes back at each free */
+    assert_in_range(held - (bin->limit - bin->room), 1, 64);
+    assert_true(owns_slabs(heap_current, class_no));
+    wait_us(LONG_US);
+    heap_bin_ran_over(heap_current, class_no);
     assert_int_equal(bin->limit, 0);
     assert_null(bin->head);
     assert_int_equal(heap_current->grown, 0);
     const struct owned *owned = &heap_current->owned;
     assert_true((owned->deposits >> class_no & 1) != 0);
     assert_false(owns_slabs(heap_current, class_no));
-    heap_bin_ran_out(heap_current, class_no);
+    for (int i = 0; !heap_in_demand(heap_current, class_no); i++) {
+        assert_in_range(i, 0, DEMAND_MOST);
+        heap_bin_ran_out(heap_current, class_no);
+    }
     assert_int_equal(bin->limit, limit);
     assert_true((owned->deposits >> class_no & 1) == 0);
     for (unsigned i = 0; i < 20 * SIZE_CLASS_COUNT; i++) {
@@ -271,15 +291,6 @@ static void test_bins_follow_the_use(void **state)
         heap_bin_ran_out(heap_current, i % SIZE_CLASS_COUNT);
     }
     assert_in_range(heap_current->grown, MIB(3), MIB(4));
-    hak_free(first);
-}
-
-/* More than CLOCKS_LONG of heap.c, where the processor's counter is slow, too. */
-#define LONG_US 900000
-
-static void wait_us(long us)
-{
-    nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL);
 }
 
 /* Of a class of 1 KiB, of which small bins hold 8 blocks. */
@@ -302,7 +313,7 @@ static void test_a_class_is_in_demand_if_it_runs_out_quickly(void **state)
     for (int i = 0; i < COUNT; i++)
         p[i] = i < 10 || i >= FEW ? hak_malloc(1000) : p[i];
     assert_true(heap_in_demand(h, class_no));
-    assert_int_equal(h->bin[class_no].limit, 128);
+    assert_int_equal(h->bin[class_no].limit, 96);
     assert_true(owns_slabs(h, class_no));
     wait_us(LONG_US);
     for (int i = 0; i < COUNT; i++)
@@ -426,9 +437,49 @@ static void test_bins_are_bounded(void **state)
         for (int i = 0; i < COUNT; i++) {
             hak_free(p[i]);
             const struct bin *bin = &heap_current->bin[size_to_class(n)];
-            assert_true(bin->room >= 0 && bin->room <= bin->limit);
+            assert_true(bin->room >= -bin->limit && bin->room <= bin->limit);
         }
     }
+}
+
+static unsigned slabs_owned(void)
+{
+    return owned_count(&heap_current->owned);
+}
+
+static void *allocate_and_wait(void *unused)
+{
+    (void)unused;
+    hak_free(hak_malloc(100));
+    pthread_mutex_lock(&gate);
+    pthread_mutex_unlock(&gate);
+    return NULL;
+}
+
+/* In an order of its own, a large structure: alone, the heap owns each slab from its first block on; beside another it
+ * goes back to its bounds, a few at a time. */
+static void test_who_is_alone_owns_what_it_frees(void **state)
+{
+    (void)state;
+    enum { SLABS = 200, EACH = UNIT_SIZE / 512, COUNT = SLABS * EACH, STEP = EACH + 1 };
+    static void *p[COUNT];
+    hak_malloc_trim(0);
+    for (int i = 0; i < COUNT; i++)
+        p[i] = hak_malloc(512);
+    assert_in_range(slabs_owned(), 1, OWNED_FULL_MOST + 2);
+    for (int i = 0; i < COUNT / 2; i++)
+        hak_free(p[(size_t)i * STEP % COUNT]);
+    assert_true(slabs_owned() > SLABS / 2);
+    pthread_t thread;
+    pthread_mutex_lock(&gate);
+    assert_int_equal(pthread_create(&thread, NULL, allocate_and_wait, NULL), 0);
+    while (segment_heaps() < 2)
+        wait_us(1000);
+    for (int i = COUNT / 2; i < COUNT; i++)
+        hak_free(p[(size_t)i * STEP % COUNT]);
+    assert_in_range(slabs_owned(), 0, OWNED_LEAST + 1);
+    pthread_mutex_unlock(&gate);
+    pthread_join(thread, NULL);
 }
 
 static void test_dissolving_leaves_nothing(void **state)
@@ -448,7 +499,7 @@ static void test_dissolving_leaves_nothing(void **state)
         assert_false(owns_slabs(h, i));
     }
     assert_int_equal(h->owned.idle_bytes, 0);
-    assert_int_equal(h->owned.count, 0);
+    assert_int_equal(owned_count(&h->owned), 0);
     heap_close(entered, h);
     for (size_t i = 1; i < 100; i += 2)
         hak_free(p[i]);
@@ -480,6 +531,7 @@ int main(void)
         cmocka_unit_test(test_a_parked_bin_has_not_run_out),
         cmocka_unit_test(test_threads_that_seldom_allocate_share_slabs),
         cmocka_unit_test(test_bins_are_bounded),
+        cmocka_unit_test(test_who_is_alone_owns_what_it_frees),
         cmocka_unit_test(test_dissolving_leaves_nothing),
         cmocka_unit_test(test_a_double_free_is_seen),
     };

@@ -111,7 +111,7 @@ static void test_an_empty_slab_is_free(void **state)
     free_rest(&a, s, blocks);
     assert_int_equal(owner_of(s), SLAB_FREE);
     assert_int_equal(registry_word(base), UNIT_FREE);
-    assert_int_equal(a.count, 0);
+    assert_int_equal(owned_count(&a), 0);
     assert_int_equal(a.idle_bytes, 0);
 }
 
@@ -284,16 +284,107 @@ static void test_what_a_heap_keeps_is_bounded(void **state)
     static struct block *blocks[COUNT];
     for (int i = 0; i < COUNT; i++) {
         slabs[i] = use_up(&a, CLASS, &blocks[i]);
-        assert_true(a.count <= OWNED_MOST + 1);
+        assert_true(owned_count(&a) <= OWNED_LEAST + 1);
     }
     for (int i = 0; i < COUNT; i++) {
         for (int k = 0; k < 60; k++)
             owned_push_remote(&a, slabs[i], pop(&blocks[i]));
-        assert_true(a.idle_bytes <= OWNED_IDLE_MOST + UNIT_SIZE);
+        assert_true(a.idle_bytes <= OWNED_IDLE_LEAST + UNIT_SIZE);
     }
     for (int i = 0; i < COUNT; i++)
         free_rest(&b, slabs[i], blocks[i]);
     assert_all_free(slabs, COUNT);
+}
+
+static void test_a_few_blocks_stay_in_place(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, CLASS, &blocks);
+    for (uint32_t back = 1; back < 64; back++) {
+        assert_true(owned_put_few(&a, s, pop(&blocks)));
+        assert_ptr_equal(TAILQ_FIRST(&a.partial[CLASS]), s);
+        assert_true(s->free_count == back && a.idle_bytes == back * 1024);
+        assert_true(a.full_count == 0 && a.partial_count == 1);
+    }
+    assert_true(owned_put_few(&a, s, pop(&blocks)));
+    assert_true(owner_of(s) == SLAB_FREE && owned_count(&a) == 0 && a.idle_bytes == 0);
+}
+
+/* Alone it claims what it has a few blocks of; among others, only as long as little is idle in what it owns. */
+static void test_what_is_claimed_for_a_few_blocks_is_bounded(void **state)
+{
+    (void)state;
+    struct block *blocks[2];
+    struct slab *first = abandon(&blocks[0]), *second = abandon(&blocks[1]);
+    owned_look_around(&b);
+    for (int i = 0; i < 40; i++)
+        assert_true(owned_put_few(&b, first, pop(&blocks[0])) && owned_has(&b, first));
+    segment_count_heaps(100);
+    owned_look_around(&b);
+    assert_true(b.claim_most < b.idle_bytes);
+    struct chain chain = pop(&blocks[1]);
+    remote_push_ownerless(second, pop(&blocks[1]));
+    assert_false(owned_put_few(&b, second, chain));
+    assert_int_equal(owner_of(second), SLAB_SHARED);
+    segment_count_heaps(-100);
+    owned_look_around(&b);
+    assert_true(owned_put_few(&b, second, chain) && owned_has(&b, second));
+    assert_int_equal(second->free_count, 2); /* the other one's as well */
+    free_rest(&b, first, blocks[0]);
+    free_rest(&b, second, blocks[1]);
+    assert_int_equal(owned_count(&b), 0);
+}
+
+static void test_who_owns_too_many_gives_some_up(void **state)
+{
+    (void)state;
+    enum { COUNT = 6 };
+    static struct block *blocks[COUNT];
+    struct slab *slabs[COUNT];
+    owned_look_around(&b);
+    for (int i = 0; i < COUNT; i++) {
+        slabs[i] = abandon(&blocks[i]);
+        assert_true(owned_put_few(&b, slabs[i], pop(&blocks[i])));
+    }
+    assert_int_equal(owned_count(&b), COUNT);
+    b.count_most = 2;
+    assert_true(owned_put_few(&b, slabs[COUNT - 1], pop(&blocks[COUNT - 1])));
+    assert_in_range(owned_count(&b), 2, 3);
+    for (int i = 0; i < COUNT; i++)
+        free_rest(&b, slabs[i], blocks[i]);
+    assert_all_free(slabs, COUNT);
+}
+
+/* As many as may be, and one: neither are slabs of other classes given up for it, nor claims of them refused. */
+static void test_full_slabs_of_one_class_leave_the_others_alone(void **state)
+{
+    (void)state;
+    enum { COUNT = OWNED_FULL_MOST + 4, PARTIAL = 4 };
+    static struct block *blocks[COUNT], *others[PARTIAL];
+    struct slab *full[COUNT], *partial[PARTIAL];
+    owned_look_around(&b);
+    for (int i = 0; i < PARTIAL; i++) {
+        partial[i] = use_up(&a, SMALL, &others[i]);
+        owned_disown_all(&a);
+        assert_true(owned_put_few(&b, partial[i], pop(&others[i])));
+    }
+    for (int i = 0; i < COUNT; i++)
+        full[i] = use_up(&b, CLASS, &blocks[i]);
+    assert_in_range(b.full_count, OWNED_FULL_MOST, OWNED_FULL_MOST + 1);
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        owned_keep_bounds(&b, i == CLASS ? SMALL : i);
+    assert_int_equal(b.partial_count, PARTIAL);
+    struct block *more;
+    struct slab *s = use_up(&a, SMALL, &more);
+    owned_disown_all(&a);
+    assert_true(owned_put_few(&b, s, pop(&more)) && owned_has(&b, s));
+    free_rest(&b, s, more);
+    for (int i = 0; i < PARTIAL; i++)
+        free_rest(&b, partial[i], others[i]);
+    for (int i = 0; i < COUNT; i++)
+        free_rest(&b, full[i], blocks[i]);
+    assert_all_free(full, COUNT);
 }
 
 static void test_the_out_buffer_is_bounded_and_loses_nothing(void **state)
@@ -590,7 +681,7 @@ static void test_who_only_frees_leaves_the_slab(void **state)
     struct slab *s = abandon(&blocks);
     owned_set_none(&b, CLASS, true);
     owned_push_remote(&b, s, pop(&blocks));
-    assert_true(owner_of(s) == SLAB_SHARED && b.count == 0);
+    assert_true(owner_of(s) == SLAB_SHARED && owned_count(&b) == 0);
     assert_int_equal(registry_word(s->base), unit_word(0, CLASS));
     owned_push_remote(&b, s, pop(&blocks));
     assert_true(owner_of(s) == SLAB_SHARED && s->free_count == 2);
@@ -616,7 +707,7 @@ static void test_who_only_frees_claims_for_others(void **state)
     owned_set_none(&b, CLASS, true);
     remote_push_ownerless(s, pop(&blocks));
     assert_true(owned_claim(&b, s));
-    assert_true(owner_of(s) == SLAB_SHARED && b.count == 0 && s->free_count == 2);
+    assert_true(owner_of(s) == SLAB_SHARED && owned_count(&b) == 0 && s->free_count == 2);
     free_rest(&b, s, blocks);
     assert_int_equal(owner_of(s), SLAB_FREE);
 }
@@ -629,7 +720,7 @@ static void test_who_only_frees_from_now_on_owns_nothing(void **state)
     struct slab *s = use_up(&a, CLASS, &blocks);
     owned_push_remote(&b, s, pop(&blocks));
     owned_set_none(&a, CLASS, true);
-    assert_true(owner_of(s) == SLAB_SHARED && a.count == 0);
+    assert_true(owner_of(s) == SLAB_SHARED && owned_count(&a) == 0);
     owned_set_none(&a, CLASS, false);
     free_rest(&a, s, blocks);
     assert_int_equal(owner_of(s), SLAB_FREE);
@@ -644,10 +735,10 @@ static void test_nobody_owns_a_slab_of_one_block(void **state)
         struct slab *s = owned_find(&a, WHOLE);
         struct chain chain = owned_take(&a, s);
         assert_int_equal(chain.count, 1);
-        assert_true(owner_of(s) == SLAB_UNOWNED && a.count == 0);
+        assert_true(owner_of(s) == SLAB_UNOWNED && owned_count(&a) == 0);
         assert_int_equal(registry_word(s->base), unit_word(0, WHOLE));
         owned_push_remote(by_another ? &b : &a, s, chain);
-        assert_true(owner_of(s) == SLAB_FREE && a.count + b.count == 0);
+        assert_true(owner_of(s) == SLAB_FREE && owned_count(&a) + owned_count(&b) == 0);
     }
 }
 
@@ -723,7 +814,7 @@ static void test_a_slab_of_which_few_are_taken_goes_on(void **state)
     struct slab *s = owned_find(&a, CLASS);
     struct chain first = owned_take_few(&a, s, 0);
     assert_int_equal(first.count, 1);
-    assert_true(owner_of(s) == SLAB_SHARED && a.count == 0);
+    assert_true(owner_of(s) == SLAB_SHARED && owned_count(&a) == 0);
     assert_ptr_equal(owned_find(&b, CLASS), s);
     struct chain second = owned_take_few(&b, s, 0);
     assert_ptr_equal(second.first, (char *)first.first + 1024);
@@ -790,7 +881,7 @@ static void test_who_owns_none_takes_from_what_is_shared(void **state)
     assert_true(owned_has(&b, s));
     assert_int_equal(registry_word(s->base), unit_word(0, CLASS));
     struct chain few = owned_take_few(&b, s, 0);
-    assert_true(owner_of(s) == SLAB_UNOWNED && b.count == 0);
+    assert_true(owner_of(s) == SLAB_UNOWNED && owned_count(&b) == 0);
     assert_int_equal(registry_word(s->base), unit_word(0, CLASS));
     owned_push_remote(&b, s, few);
     assert_int_equal(owner_of(s), SLAB_SHARED);
@@ -828,7 +919,7 @@ static void test_who_owns_none_keeps_no_slab_that_it_can_not_use(void **state)
         struct slab *s = owned_find(&b, CLASS);
         assert_ptr_equal(s, slabs[i < 2 ? TWICE + i : 0]);
         few[i] = owned_take_few(&b, s, 0);
-        assert_int_equal(b.count, 0);
+        assert_int_equal(owned_count(&b), 0);
     }
     assert_int_equal(owner_of(slabs[FULL]), SLAB_UNOWNED);
     assert_int_equal(owner_of(slabs[OTHER]), SLAB_SHARED);
@@ -857,6 +948,10 @@ int main(void)
         TEST(test_a_push_without_a_heap_is_found),
         TEST(test_remote_frees_are_found_by_the_owner),
         TEST(test_what_a_heap_keeps_is_bounded),
+        TEST(test_a_few_blocks_stay_in_place),
+        TEST(test_what_is_claimed_for_a_few_blocks_is_bounded),
+        TEST(test_who_owns_too_many_gives_some_up),
+        TEST(test_full_slabs_of_one_class_leave_the_others_alone),
         TEST(test_the_out_buffer_is_bounded_and_loses_nothing),
         TEST(test_all_slots_are_flushed_in_turn),
         TEST(test_a_quiet_round_leaves_nothing_behind),

@@ -22,15 +22,17 @@
 #include "../global/shared.h"
 #include "../global/whale.h"
 
-#define BIN_BYTES      KIB(128)
+#define BIN_BYTES      KIB(96)
 #define BIN_LEAST      4
 #define BIN_SMALL      KIB(8) /* of a class that is not in demand */
 #define BIN_MOST       4096
-#define BIN_GROWN      4       /* times the first bound */
-#define BIN_LEAN       64      /* blocks: a bin of as few, or fewer, shrinks to none */
-#define OVERFLOWS_MOST 4       /* without running out, until a bin shrinks */
-#define OVERFLOWS_LEAN 16      /* the same, to none: such a bin gives back little each time */
-#define SLOT_WORTH     4       /* blocks in a slot of the out-buffer */
+#define BIN_GROWN      4  /* times the first bound */
+#define BIN_LEAN       64 /* blocks: a bin of as few, or fewer, shrinks to none, unless in demand */
+#define OVERFLOWS_MOST 4  /* without running out, until a bin shrinks */
+#define OVERFLOWS_LEAN 16 /* the same, to none: such a bin gives back little each time */
+#define BIN_LEANEST    32 /* a bin of a class in demand shrinks to that instead */
+#define FLUSHED_MOST   64 /* blocks at once, of a class in demand */
+#define SLOT_WORTH     4  /* blocks in a slot of the out-buffer */
 #define GROWN_BYTES    MIB(4)  /* beyond the first bounds, of all bins of a heap */
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
 #define CLOCKS_QUICK   1u      /* of processor_clock: about 0.1 ms */
@@ -74,8 +76,7 @@ static size_t grown_bytes(unsigned class_no, int32_t limit)
 /* A heap owns slabs only of what it allocates, and often. */
 static void set_owned(struct heap *h, unsigned class_no)
 {
-    bool keeps_none = h->bin[class_no].limit == 0;
-    owned_set_none(&h->owned, class_no, keeps_none || !heap_in_demand(h, class_no));
+    owned_set_none(&h->owned, class_no, !heap_in_demand(h, class_no));
 }
 
 static void resize_bin(struct heap *h, unsigned class_no, int32_t limit)
@@ -89,6 +90,7 @@ static void resize_bin(struct heap *h, unsigned class_no, int32_t limit)
 static void close_bin(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
+    owned_claim_none(&h->owned, class_no);
     heap_flush_bin(h, bin, INT32_MAX);
     bin->room = bin->limit; /* it may have counted wrong, since a fork */
     resize_bin(h, class_no, 0);
@@ -100,15 +102,30 @@ static bool is_to_close(const struct heap *h, unsigned class_no)
     return outbuf_most[class_no] >= SLOT_WORTH || !owned_comes_again(&h->owned);
 }
 
+/* It has not run out for long. */
+static bool is_only_freed(const struct heap *h, unsigned class_no)
+{
+    return !heap_in_demand(h, class_no) ||
+           (uint16_t)(processor_clock() - h->ran_out[class_no]) > CLOCKS_LONG;
+}
+
+static void end_demand(struct heap *h, unsigned class_no)
+{
+    h->demand[class_no] = 0;
+    close_bin(h, class_no);
+}
+
 void heap_bin_ran_over(struct heap *h, unsigned class_no)
 {
     int32_t limit = h->bin[class_no].limit;
     if (h->ran_over[class_no] < (limit > BIN_LEAN ? OVERFLOWS_MOST : OVERFLOWS_LEAN))
         h->ran_over[class_no]++;
     else if (limit > BIN_LEAN)
-        resize_bin(h, class_no, limit / 2);
-    else if (is_to_close(h, class_no))
-        close_bin(h, class_no);
+        resize_bin(h, class_no, limit / 2); /* the next frees flush the rest */
+    else if (is_only_freed(h, class_no) && is_to_close(h, class_no))
+        end_demand(h, class_no);
+    else if (limit > BIN_LEANEST)
+        resize_bin(h, class_no, BIN_LEANEST);
 }
 
 static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limit)
@@ -158,12 +175,13 @@ void heap_bin_ran_out(struct heap *h, unsigned class_no)
     h->ran_over[class_no] = 0;
 }
 
-/* One that is closed stays so. */
+/* One that has shrunk below that stays so. */
 static void cool(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     int32_t small = small_limit[class_no];
     h->demand[class_no] = 0;
+    owned_claim_none(&h->owned, class_no);
     heap_flush_bin(h, bin, bin->limit - bin->room - small);
     resize_bin(h, class_no, bin->limit < small ? bin->limit : small);
 }
@@ -174,6 +192,9 @@ void heap_begin_refill(struct heap *h)
     h->now = processor_clock();
     if (heap_in_demand(h, class_no) && clocks_since_out(h, class_no) > CLOCKS_LONG)
         cool(h, class_no);
+    if (class_no == 0)
+        owned_look_around(&h->owned);
+    owned_keep_bounds(&h->owned, class_no);
 }
 
 static uint32_t held_now(void)
@@ -293,7 +314,11 @@ static struct heap *heap_obtain(void)
         h = pop(&spare);
     if (h == NULL)
         h = adopt_vanished();
-    return h != NULL ? h : heap_make();
+    if (h == NULL)
+        h = heap_make();
+    if (h != NULL)
+        owned_look_around(&h->owned);
+    return h;
 }
 
 /* Its out-buffer is empty. This may purge, so it comes before what others count on. */
@@ -349,12 +374,14 @@ static struct chain same_slab(struct block *first, int32_t most)
     return chain_make(first, last, (uint32_t)count);
 }
 
-/* One's own go back at once. Others wait in the out-buffer for more of their slab: to take over a slab, or to
+/* One's own go back at once, and so do those of slabs that become so. Others wait in the out-buffer for more of their slab: to take over a slab, or to
  * push on it, costs the same for one block as for many. But for the last chain alone, no slots are allocated. */
 static void flush_chain(struct heap *h, struct slab *s, struct chain chain, bool is_last)
 {
-    if (owned_has(&h->owned, s) || chain.count >= outbuf_most[slab_class(s)] ||
-        (h->out.scatters && chain.count > 1) || (is_last && h->out.slots == NULL)) {
+    if (owned_put_few(&h->owned, s, chain))
+        return;
+    if (chain.count >= outbuf_most[slab_class(s)] || (h->out.scatters && chain.count > 1) ||
+        (is_last && h->out.slots == NULL)) {
         owned_push_remote(&h->owned, s, chain);
         return;
     }
@@ -378,11 +405,32 @@ void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count)
     }
 }
 
+/* To half of its bound, at most; it may have shrunk. */
+static int32_t flush_count(const struct bin *bin)
+{
+    int32_t count = bin->limit / 2 - bin->room;
+    return count < FLUSHED_MOST ? count : FLUSHED_MOST;
+}
+
+/* As many as it holds went back, however often it ran out meanwhile: that is to run over once. */
+void heap_flush_full(struct heap *h, unsigned class_no)
+{
+    struct bin *bin = &h->bin[class_no];
+    int32_t count = flush_count(bin);
+    owned_look_around(&h->owned);
+    owned_keep_bounds(&h->owned, h->flushes++ % SIZE_CLASS_COUNT);
+    heap_flush_bin(h, bin, count);
+    h->passed[class_no] += (uint16_t)count;
+    if (h->passed[class_no] < bin->limit)
+        return;
+    h->passed[class_no] = 0;
+    heap_bin_ran_over(h, class_no);
+}
+
 void heap_dissolve(struct heap *h)
 {
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
-        close_bin(h, i);
-        h->demand[i] = 0;
+        end_demand(h, i);
     }
     outbuf_flush(&h->out, &h->owned);
 }

@@ -41,10 +41,12 @@ struct heap {
     struct owned owned;                 /* owner only */
     uint8_t ran_over[SIZE_CLASS_COUNT]; /* owner only: how often, since it ran out */
     uint8_t demand[SIZE_CLASS_COUNT];   /* owner only: how often it ran out quickly */
+    uint16_t passed[SIZE_CLASS_COUNT];  /* owner only: blocks that did not fit, of late */
     uint16_t ran_out[SIZE_CLASS_COUNT]; /* owner only: when, by `now` */
     uint16_t now;                       /* owner only: processor_clock, at the last refill */
     size_t grown;     /* owner only: bytes by which bins may hold more than at first */
     uint32_t refills; /* owner only: a count */
+    uint32_t flushes; /* owner only: the same, of heap_flush_full */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -141,9 +143,12 @@ void heap_close(struct heap *entered, struct heap *work);
 
 /* Gives back `count` blocks, the last freed first. */
 void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
+/* Of a bin that has run over, of a class in demand: a few blocks, which are in the cache yet. To walk a list that is
+ * not takes longer than all the rest of a free. */
+void heap_flush_full(struct heap *h, unsigned class_no);
 /* How much a bin holds at most: nothing, until it first ran out. Then little, and its heap owns no slab of the class,
  * while it seldom runs out: that many threads allocate a little of each class is common, and bins and slabs of their
- * own would cost them more than their blocks do. Once a class is in demand, 128 KiB. A bin that runs over again and
+ * own would cost them more than their blocks do. Once a class is in demand, 96 KiB. A bin that runs over again and
  * again, and never runs out, is of a thread that only frees: each block that it keeps may be the last of its slab, so it
  * keeps ever fewer, and then none, until it runs out. One that runs over and out by turns is of a thread whose use
  * swings by more than fits in: it may keep more. */

@@ -186,8 +186,6 @@ static int32_t overflow_count(const struct heap *h, unsigned class_no)
     int32_t limit = h->bin[class_no].limit;
     if (limit == 0)
         return INT32_MAX;
-    if (heap_in_demand(h, class_no))
-        return limit - limit / 4;
     return limit / 8 < FEW_BACK ? 1 + limit / 8 : FEW_BACK;
 }
 
@@ -195,6 +193,10 @@ static int32_t overflow_count(const struct heap *h, unsigned class_no)
 static void flush_overflow(struct heap *h, unsigned class_no)
 {
     outbuf_tick(&h->out, &h->owned);
+    if (heap_in_demand(h, class_no)) {
+        heap_flush_full(h, class_no);
+        return;
+    }
     heap_flush_bin(h, &h->bin[class_no], overflow_count(h, class_no));
     heap_bin_ran_over(h, class_no);
 }

@@ -12,7 +12,7 @@
  *   7. memory is out: all that is kept for later is given back, and once more from 3
  *   8. ENOMEM
  *
- * free_overflow: the bin is full, and most of it goes back. Or it is to keep none, for the heap only frees blocks of
+ * free_overflow: the bin is full, and some of it goes back. Or it is to keep none, for the heap only frees blocks of
  * the class: this one goes to the out-buffer.
  *
  * free_elsewhere, in order (free has kept the blocks of its own slabs and of nobody's, unless

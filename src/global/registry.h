@@ -27,6 +27,7 @@
 #define HAK_REGISTRY_H
 
 #include "base.h"
+#include "rcu.h"
 #include "unit_word.h"
 
 #define LEAF_UNITS   ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
@@ -114,8 +115,18 @@ HAK_INLINE void registry_set_word(const void *unit, uintptr_t word)
     atomic_store_explicit(registry_word_at(unit), word, memory_order_release);
 }
 
-/* The region at an address that the caller pins by a live block, or looks at in a read section. */
+/* The region at an address that the caller pins by a live block, or looks at in a read section; NULL: none. */
 struct region *registry_region(const void *p);
+
+/* The same where there is one for certain. */
+HAK_INLINE struct region *registry_region_of_block(const void *p)
+{
+    uintptr_t i = (uintptr_t)p >> LEAF_SHIFT;
+    uintptr_t words = atomic_load_explicit(&front_base()->root[i], memory_order_acquire);
+    struct registry_leaf *leaf = (struct registry_leaf *)(words + REGISTRY_BIAS(i));
+    return hak_rcu_dereference(&leaf->region[((uintptr_t)p >> SEGMENT_SHIFT) % LEAF_REGIONS]);
+}
+
 /* Makes sure that a region at p can be published. False: no memory for a leaf. */
 bool registry_prepare(const void *p);
 /* False: no memory for a leaf; nothing was published. */

@@ -526,6 +526,11 @@ void segment_set_purge_limit(long units)
     atomic_store_explicit(&purge_limit_units, min_long(units, most), memory_order_relaxed);
 }
 
+long segment_heaps(void)
+{
+    return max_long(atomic_load_explicit(&heaps, memory_order_relaxed), 1);
+}
+
 void segment_set_heaps(long now)
 {
     atomic_store_explicit(&heaps, now, memory_order_relaxed);
@@ -536,8 +541,7 @@ void segment_set_heaps(long now)
 /* Beyond the limit: what is in use, and half of the limit (some for each heap, if that is more). */
 static long dirty_more(long limit)
 {
-    long counted = atomic_load_explicit(&heaps, memory_order_relaxed); /* may be too few, or less */
-    long for_heaps = min_long(max_long(counted, 0), HEAPS_MOST) * (limit / HEAP_SHARE);
+    long for_heaps = min_long(segment_heaps(), HEAPS_MOST) * (limit / HEAP_SHARE);
     return swing_used(&in_use) + max_long(limit / 2, for_heaps);
 }
 

@@ -67,7 +67,7 @@ HAK_INLINE unsigned segment_unit_of(const void *p)
 /* The caller has a block at p, which is in a segment. */
 HAK_INLINE struct segment *segment_of(const void *p)
 {
-    return (struct segment *)(void *)registry_region(p);
+    return (struct segment *)(void *)registry_region_of_block(p);
 }
 
 HAK_INLINE struct slab *slab_of(const void *p)
@@ -93,6 +93,8 @@ long segment_used_bytes(void);
 void segment_purge_some(long taken);
 /* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
+/* How many heaps are in use, 1 at least. After a fork it may be too few, or too many. */
+long segment_heaps(void);
 /* So many more (or fewer) heaps are in use. */
 void segment_count_heaps(long more);
 /* In the child of a fork: so many are. */

@@ -77,15 +77,3 @@ struct chain slab_take_few_owner(struct slab *s, unsigned doubled)
     slab_set_used_owner(s, slab_used(s) + chain.count);
     return chain;
 }
-
-void slab_put_owner(struct slab *s, struct chain chain)
-{
-    struct block *last = chain_last(chain);
-    last->next = s->free;
-    if (s->free == NULL)
-        s->free_last = last;
-    atomic_signal_fence(memory_order_seq_cst); /* the list is whole */
-    s->free = chain.first;
-    s->free_count += chain.count;
-    slab_set_used_owner(s, slab_used(s) - chain.count);
-}

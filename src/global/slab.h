@@ -123,7 +123,17 @@ struct chain slab_take_owner(struct slab *s);
  * half a KiB together, or twice as much as often as `doubled` says. The slab must have room. */
 struct chain slab_take_few_owner(struct slab *s, unsigned doubled);
 /* Takes back a chain of this slab's blocks that are out. */
-void slab_put_owner(struct slab *s, struct chain chain);
+HAK_INLINE void slab_put_owner(struct slab *s, struct chain chain)
+{
+    struct block *last = chain_last(chain);
+    last->next = s->free;
+    if (s->free == NULL)
+        s->free_last = last;
+    atomic_signal_fence(memory_order_seq_cst); /* the list is whole */
+    s->free = chain.first;
+    s->free_count += chain.count;
+    slab_set_used_owner(s, slab_used(s) - chain.count);
+}
 
 /* The block at p or around it, as an index; for diagnosis. */
 HAK_INLINE bool slab_is_block_start(struct slab *s, const void *p)

@@ -51,7 +51,7 @@ static lf_stack spare;                          /* descriptors of no whale */
 
 static struct whale *whale_of(const void *p)
 {
-    return (struct whale *)(void *)registry_region(p);
+    return (struct whale *)(void *)registry_region_of_block(p);
 }
 
 static size_t page_up(size_t bytes)

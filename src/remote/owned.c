@@ -11,13 +11,17 @@
 #define SCAN_MOST     8u    /* full slabs of a class whose remote stacks one search looks at */
 #define UNITS_OF_LATE 4096u /* 256 MiB */
 #define TAKEN_LEAST   2u    /* a heap that comes again takes as large a part of what it returns */
+#define GIVEN_UP_MOST 4u    /* slabs at once, where the bounds have become narrower */
 #define POPS_MOST     64u /* SHARED slabs that one search tries: others may have claimed them all */
 
 void owned_init(struct owned *o, uintptr_t owner)
 {
     o->owner = owner;
-    o->count = 0;
+    o->full_count = o->partial_count = 0;
     o->idle_bytes = 0;
+    o->count_most = OWNED_LEAST;
+    o->idle_most = OWNED_IDLE_LEAST;
+    o->claim_most = 0;
     o->taken = o->returned = 0;
     o->deposits = ~(uint64_t)0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
@@ -37,26 +41,26 @@ static void list_partial(struct owned *o, struct slab *s)
 {
     TAILQ_INSERT_HEAD(&o->partial[slab_class(s)], s, entry);
     o->idle_bytes += idle_bytes_of(s);
-    o->count++;
+    o->partial_count++;
 }
 
 static void list_full(struct owned *o, struct slab *s)
 {
     TAILQ_INSERT_TAIL(&o->full[slab_class(s)], s, entry);
-    o->count++;
+    o->full_count++;
 }
 
 static void unlist_partial(struct owned *o, struct slab *s)
 {
     TAILQ_REMOVE(&o->partial[slab_class(s)], s, entry);
     o->idle_bytes -= idle_bytes_of(s);
-    o->count--;
+    o->partial_count--;
 }
 
 static void unlist_full(struct owned *o, struct slab *s)
 {
     TAILQ_REMOVE(&o->full[slab_class(s)], s, entry);
-    o->count--;
+    o->full_count--;
 }
 
 /* ---- units ---- */
@@ -190,29 +194,50 @@ static void give_up(struct owned *o, struct slab *s)
     let_go(o, s);
 }
 
-/* The next to be given up, out of its list: a full slab while there are too many slabs, else the oldest
- * partial one but the newest. NULL: none of the class. */
-static struct slab *unlist_oldest(struct owned *o, unsigned class_no)
+static bool has_many(const struct owned *o)
+{
+    return owned_count(o) > o->count_most;
+}
+
+/* The next to be given up, out of its list: a full slab while there are too many, else the oldest partial one but the
+ * newest. NULL: none of the class, or the heap is within its bounds. */
+static struct slab *unlist_beyond(struct owned *o, unsigned class_no)
 {
     struct slab *s = TAILQ_FIRST(&o->full[class_no]);
-    if (s != NULL && o->count > OWNED_MOST) {
+    if (s != NULL && (o->full_count > OWNED_FULL_MOST || has_many(o))) {
         unlist_full(o, s);
         return s;
     }
     s = TAILQ_LAST(&o->partial[class_no], slab_list);
-    if (s == TAILQ_FIRST(&o->partial[class_no]))
+    if (s == TAILQ_FIRST(&o->partial[class_no]) || (!has_many(o) && o->idle_bytes <= o->idle_most))
         return NULL;
     unlist_partial(o, s);
     return s;
 }
 
-/* Gives up slabs of a class until the heap is within its bounds. The caller's slab is in no list. */
-static void keep_bounds(struct owned *o, unsigned class_no)
+/* The caller's slab, if it has one, is in no list. */
+void owned_keep_bounds(struct owned *o, unsigned class_no)
 {
     struct slab *s;
-    while ((o->count > OWNED_MOST || o->idle_bytes > OWNED_IDLE_MOST) &&
-           (s = unlist_oldest(o, class_no)) != NULL)
+    for (unsigned tries = GIVEN_UP_MOST; tries > 0 && (s = unlist_beyond(o, class_no)) != NULL;
+         tries--)
         give_up(o, s);
+}
+
+/* The part of what all use that each heap may have. */
+static long part_of(long all, long share)
+{
+    long now = segment_heaps();
+    return now == 1 ? LONG_MAX : all / share / now;
+}
+
+void owned_look_around(struct owned *o)
+{
+    long used = segment_used_bytes();
+    long slabs = min_long(part_of(used / (long)UNIT_SIZE, OWNED_SHARE), OWNED_LONE);
+    o->count_most = (uint32_t)max_long(slabs, OWNED_LEAST);
+    o->claim_most = (size_t)max_long(part_of(used, OWNED_IDLE_SHARE), 0);
+    o->idle_most = max_size(o->claim_most, OWNED_IDLE_LEAST);
 }
 
 static bool owns_none(const struct owned *o, unsigned class_no)
@@ -225,7 +250,7 @@ static void keep_claimed(struct owned *o, struct slab *s)
 {
     set_owner_word(o, s);
     drain(s);
-    keep_bounds(o, slab_class(s));
+    owned_keep_bounds(o, slab_class(s));
     settle(o, s); /* last: what is in no list is not given up */
 }
 
@@ -294,7 +319,7 @@ struct chain owned_take(struct owned *o, struct slab *s)
     }
     if (!slab_has_room_owner(s))
         drain(s);
-    keep_bounds(o, slab_class(s));
+    owned_keep_bounds(o, slab_class(s));
     settle(o, s);
     return chain;
 }
@@ -314,7 +339,7 @@ void owned_put(struct owned *o, struct slab *s, struct chain chain)
     else
         unlist_full(o, s);
     slab_put_owner(s, chain);
-    keep_bounds(o, slab_class(s));
+    owned_keep_bounds(o, slab_class(s));
     if (!release_if_empty(o, s))
         settle(o, s);
 }
@@ -327,6 +352,31 @@ static bool deposit(struct owned *o, struct slab *s, struct chain chain)
     slab_put_owner(s, chain);
     if (!release_if_empty(o, s))
         let_go(o, s);
+    return true;
+}
+
+static bool may_claim(const struct owned *o, unsigned class_no)
+{
+    return !owns_none(o, class_no) && !has_many(o) && o->idle_bytes <= o->claim_most;
+}
+
+static bool claim_and_put(struct owned *o, struct slab *s, struct chain chain)
+{
+    if (!may_claim(o, slab_class(s)) || !claim_owner(o, s))
+        return false;
+    set_owner_word(o, s);
+    drain(s);
+    slab_put_owner(s, chain);
+    if (!release_if_empty(o, s))
+        settle(o, s);
+    return true;
+}
+
+bool owned_put_or_claim(struct owned *o, struct slab *s, struct chain chain)
+{
+    if (!owned_has(o, s))
+        return claim_and_put(o, s, chain);
+    owned_put(o, s, chain);
     return true;
 }
 

@@ -2,9 +2,11 @@
  * owned.h: the slabs that a heap owns, and how ownership changes hands: claim, disown, share, drain.
  *
  * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have none
- * ("full"). Both together are bounded, to OWNED_MOST slabs over all classes and OWNED_IDLE_MOST bytes of
- * free blocks. Beyond that the oldest are given up, so that a thread that goes idle strands little: what
- * others free into a slab that it owns waits for it. Of a class that the heap only frees, or allocates now and then, it
+ * ("full"). Both are bounded, in number over all classes and in bytes of free blocks. Beyond that the oldest are given
+ * up, so that a thread that goes idle strands little: what others free into a slab that it owns waits for it, and what
+ * is left in it is nobody else's to take. As long as no other heap is in use nothing is stranded, and it may own many: a free
+ * into a slab of one's own takes no locked instruction, where a claim and its end take two, for each block if a large
+ * structure is freed in an order of its own. Of a class that the heap only frees, or allocates now and then, it
  * owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"), and leaves it to whoever wants
  * it, at once. Nor does it own slabs of one block, which have none left whenever that is out.
  *
@@ -27,15 +29,22 @@
 
 TAILQ_HEAD(slab_list, slab);
 
-#define OWNED_MOST      16u
-#define OWNED_IDLE_MOST MIB(1)
+#define OWNED_FULL_MOST  16u    /* slabs that have no block left */
+#define OWNED_LEAST      16u    /* slabs that a heap may own, in any case */
+#define OWNED_LONE       2048u  /* the same, if no other heap is in use */
+#define OWNED_SHARE      8      /* else such a part of all units in use, by the number of heaps */
+#define OWNED_IDLE_LEAST MIB(1) /* bytes in free lists that it may keep, in any case */
+#define OWNED_IDLE_SHARE 64     /* such a part of all that is in use, as above */
 
 struct owned {
     uintptr_t owner; /* constant: who its tokens say (global/unit_word.h) */
     struct slab_list partial[SIZE_CLASS_COUNT]; /* owner only */
     struct slab_list full[SIZE_CLASS_COUNT];    /* owner only */
-    uint32_t count;                             /* owner only: slabs, over all classes */
-    size_t idle_bytes;      /* owner only: in the free lists of the partial slabs */
+    uint32_t full_count, partial_count;         /* owner only: slabs, over all classes */
+    size_t idle_bytes;   /* owner only: in the free lists of the partial slabs */
+    uint32_t count_most; /* owner only: slabs that it may own, as of the last look around */
+    size_t idle_most;    /* owner only: idle bytes beyond which slabs are given up */
+    size_t claim_most;   /* owner only: the same, beyond which none is claimed for a few blocks */
     size_t taken, returned; /* owner only: units, of late: older ones count by halves */
     uint64_t deposits;      /* owner only: a bit for each class of which it owns no slab */
 };
@@ -60,6 +69,12 @@ HAK_INLINE bool owned_has(const struct owned *o, struct slab *s)
     return is_token_of(o, atomic_load_explicit(&s->owner, memory_order_relaxed));
 }
 
+/* Slabs, over all classes. */
+HAK_INLINE uint32_t owned_count(const struct owned *o)
+{
+    return o->full_count + o->partial_count;
+}
+
 /* A slab of this class with room: a partial one, or a full one that others have freed into, or a SHARED
  * one, or a new one. It is in the partial list. NULL: out of memory. */
 struct slab *owned_find(struct owned *o, unsigned class_no);
@@ -71,6 +86,26 @@ struct chain owned_take(struct owned *o, struct slab *s);
 struct chain owned_take_few(struct owned *o, struct slab *s, unsigned doubled);
 /* Takes back blocks of a slab that o owns. The slab may be gone afterwards. */
 void owned_put(struct owned *o, struct slab *s, struct chain chain);
+
+/* Takes back blocks of a slab that o owns, or may claim for them. False: it may not, and they are out still. */
+bool owned_put_or_claim(struct owned *o, struct slab *s, struct chain chain);
+
+/* The same. A slab of its own that had room before, and has blocks out after, stays where it is. */
+HAK_INLINE bool owned_put_few(struct owned *o, struct slab *s, struct chain chain)
+{
+    size_t idle_bytes = o->idle_bytes + chain.count * slab_block_bytes(s);
+    if (!owned_has(o, s) || s->free == NULL || slab_used(s) <= chain.count ||
+        idle_bytes > o->idle_most || owned_count(o) > o->count_most)
+        return owned_put_or_claim(o, s, chain);
+    slab_put_owner(s, chain);
+    o->idle_bytes = idle_bytes;
+    return true;
+}
+
+/* Its bounds anew, by how many heaps there are now, and how much is in use. */
+void owned_look_around(struct owned *o);
+/* Gives up a few slabs of a class, if it is beyond them. */
+void owned_keep_bounds(struct owned *o, unsigned class_no);
 
 /* Makes o the owner if the slab has none. It then takes over what is in the remote stack, and the slab
  * may be gone already if the caller has no block of it. If o owns none of its class, it takes over what is
@@ -86,6 +121,12 @@ void owned_takes(struct owned *o, size_t units);
 bool owned_returns(struct owned *o, size_t units);
 /* Whether it takes about as many as it returns, and so will likely want what it frees (global/swing.h). */
 bool owned_comes_again(const struct owned *o);
+/* It claims no slab of this class for itself any more; what it owns stays. */
+HAK_INLINE void owned_claim_none(struct owned *o, unsigned class_no)
+{
+    o->deposits |= (uint64_t)1 << class_no;
+}
+
 /* Whether the heap owns no slabs of this class from now on. */
 void owned_set_none(struct owned *o, unsigned class_no, bool none);
 /* Gives up every slab. */
