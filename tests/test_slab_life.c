@@ -356,8 +356,8 @@ static void test_who_owns_too_many_gives_some_up(void **state)
     assert_all_free(slabs, COUNT);
 }
 
-/* As many as may be, and one: neither are slabs of other classes given up for it, nor claims of them refused. */
-static void test_full_slabs_of_one_class_leave_the_others_alone(void **state)
+/* While it has as many full slabs as it may: what others free into more would wait. */
+static void test_who_allocates_much_claims_none(void **state)
 {
     (void)state;
     enum { COUNT = OWNED_FULL_MOST + 4, PARTIAL = 4 };
@@ -371,14 +371,17 @@ static void test_full_slabs_of_one_class_leave_the_others_alone(void **state)
     }
     for (int i = 0; i < COUNT; i++)
         full[i] = use_up(&b, CLASS, &blocks[i]);
-    assert_in_range(b.full_count, OWNED_FULL_MOST, OWNED_FULL_MOST + 1);
-    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        owned_keep_bounds(&b, i == CLASS ? SMALL : i);
-    assert_int_equal(b.partial_count, PARTIAL);
+    assert_int_equal(b.full_count, OWNED_FULL_MOST + 1);
+    owned_keep_bounds(&b, SMALL);
+    assert_int_equal(b.partial_count, 1);
     struct block *more;
     struct slab *s = use_up(&a, SMALL, &more);
     owned_disown_all(&a);
-    assert_true(owned_put_few(&b, s, pop(&more)) && owned_has(&b, s));
+    struct chain chain = pop(&more);
+    assert_false(owned_put_few(&b, s, chain));
+    owned_put_few(&b, full[COUNT - 1], pop(&blocks[COUNT - 1]));
+    assert_int_equal(b.full_count, OWNED_FULL_MOST);
+    assert_true(owned_put_few(&b, s, chain) && owned_has(&b, s));
     free_rest(&b, s, more);
     for (int i = 0; i < PARTIAL; i++)
         free_rest(&b, partial[i], others[i]);
@@ -951,7 +954,7 @@ int main(void)
         TEST(test_a_few_blocks_stay_in_place),
         TEST(test_what_is_claimed_for_a_few_blocks_is_bounded),
         TEST(test_who_owns_too_many_gives_some_up),
-        TEST(test_full_slabs_of_one_class_leave_the_others_alone),
+        TEST(test_who_allocates_much_claims_none),
         TEST(test_the_out_buffer_is_bounded_and_loses_nothing),
         TEST(test_all_slots_are_flushed_in_turn),
         TEST(test_a_quiet_round_leaves_nothing_behind),

@@ -199,17 +199,25 @@ static bool has_many(const struct owned *o)
     return owned_count(o) > o->count_most;
 }
 
+/* Who allocates much has as many full slabs as it may, most of the time. It then keeps one partial slab of a class, and
+ * claims none for a few blocks: what others free into them would wait. Who drops much has few full ones. */
+static bool has_its_fill(const struct owned *o)
+{
+    return has_many(o) || o->full_count > OWNED_FULL_MOST;
+}
+
 /* The next to be given up, out of its list: a full slab while there are too many, else the oldest partial one but the
  * newest. NULL: none of the class, or the heap is within its bounds. */
 static struct slab *unlist_beyond(struct owned *o, unsigned class_no)
 {
     struct slab *s = TAILQ_FIRST(&o->full[class_no]);
-    if (s != NULL && (o->full_count > OWNED_FULL_MOST || has_many(o))) {
+    if (s != NULL && has_its_fill(o)) {
         unlist_full(o, s);
         return s;
     }
     s = TAILQ_LAST(&o->partial[class_no], slab_list);
-    if (s == TAILQ_FIRST(&o->partial[class_no]) || (!has_many(o) && o->idle_bytes <= o->idle_most))
+    if (s == TAILQ_FIRST(&o->partial[class_no]) ||
+        (!has_its_fill(o) && o->idle_bytes <= o->idle_most))
         return NULL;
     unlist_partial(o, s);
     return s;
@@ -357,7 +365,7 @@ static bool deposit(struct owned *o, struct slab *s, struct chain chain)
 
 static bool may_claim(const struct owned *o, unsigned class_no)
 {
-    return !owns_none(o, class_no) && !has_many(o) && o->idle_bytes <= o->claim_most;
+    return !owns_none(o, class_no) && !has_its_fill(o) && o->idle_bytes <= o->claim_most;
 }
 
 static bool claim_and_put(struct owned *o, struct slab *s, struct chain chain)
