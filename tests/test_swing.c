@@ -5,12 +5,13 @@
 #include "testing.h"
 
 #include "global/swing.h"
+#include "global/window.h"
 
 #include <unistd.h>
 
 static void let_a_window_pass(struct swing *s)
 {
-    usleep((SWING_MS + 50) * 1000);
+    usleep((WINDOW_MS + 50) * 1000);
     swing_width(s);
 }
 
@@ -138,7 +139,7 @@ static void test_forgotten_without_asking(void **state)
     (void)state;
     struct swing s = {0};
     swing_often(&s);
-    usleep(SWING_MS * 1000);
+    usleep(WINDOW_MS * 1000);
     let_a_window_pass(&s);
     assert_int_equal(swing_width(&s), 0);
     assert_false(swing_is_often(&s));

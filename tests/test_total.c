@@ -4,9 +4,9 @@
 #include "testing.h"
 
 #include "global/segment.h"
-#include "global/swing.h"
 #include "global/total.h"
 #include "global/whale.h"
+#include "global/window.h"
 
 #include "hakmem.h"
 
@@ -42,7 +42,7 @@ static void test_the_peak_is_that_of_both(void **state)
     give_back(whale, 2);
     assert_in_range(total_fallen(), 4 * mib, 5 * mib);
     for (int i = 0; i < 3; i++) {
-        usleep((SWING_MS + 50) * 1000);
+        usleep((WINDOW_MS + 50) * 1000);
         total_fallen();
     }
     assert_int_equal(total_fallen(), 0);

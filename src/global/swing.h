@@ -11,8 +11,7 @@
  * program loses much time to that. The fall must be the work of who takes as well: where one makes what another frees,
  * nobody may come again.
  *
- * Two windows of SWING_MS at least are remembered, that which is under way and the one before. They end when somebody
- * asks; the first lasts until somebody does for the first time, and SWING_MS more.
+ * Two windows of time are remembered, that which is under way and the one before (window.h).
  *
  * SYNCHRONIZATION: all fields are atomic and relaxed, and a window is ended by who changes `since`. Threads that meet
  * may lose each other's highs and lows, and one that is stopped between its count and its low may set that too low: the
@@ -23,7 +22,6 @@
 
 #include "base.h"
 
-#define SWING_MS    1000u
 #define SWING_OFTEN 3
 
 struct swing {

@@ -4,20 +4,21 @@
  * SYNCHRONIZATION: see total.h.
  */
 #include "total.h"
-#include "os.h"
 #include "segment.h"
-#include "swing.h"
 #include "whale.h"
+#include "window.h"
 
-static _Atomic(long) high;      /* atomic, relaxed: bytes, the most of this window */
-static _Atomic(long) before;    /* the same, of the window before */
-static _Atomic(uint64_t) since; /* atomic, relaxed: milliseconds, when this window began */
+/* Atomic and relaxed. */
+static struct {
+    _Alignas(HAK_CACHE_LINE) _Atomic(long) high; /* bytes: the most of this window */
+    _Atomic(long) before;                        /* the same, of the window before */
+    _Atomic(uint64_t) since;                     /* milliseconds: when this window began */
+} peak;
 
 static long note(void)
 {
     long used = segment_used_bytes() + whale_used_bytes();
-    if (used > atomic_load_explicit(&high, memory_order_relaxed))
-        atomic_store_explicit(&high, used, memory_order_relaxed);
+    window_raise(&peak.high, used);
     return used;
 }
 
@@ -28,20 +29,15 @@ void total_note(void)
 
 static void next_window(long used)
 {
-    long most = atomic_exchange_explicit(&high, used, memory_order_relaxed);
-    atomic_store_explicit(&before, most, memory_order_relaxed);
+    window_set(&peak.before, window_get(&peak.high));
+    window_set(&peak.high, used);
 }
 
 long total_fallen(void)
 {
     long used = note();
-    uint64_t began = atomic_load_explicit(&since, memory_order_relaxed);
-    uint64_t now = os_milliseconds(); /* after `since`: never less */
-    if (now - began > SWING_MS &&
-        atomic_compare_exchange_strong_explicit(&since, &began, now, memory_order_relaxed,
-                                                memory_order_relaxed))
+    for (unsigned ended = windows_ended(&peak.since); ended > 0; ended--)
         next_window(used);
-    long most = max_long(atomic_load_explicit(&high, memory_order_relaxed),
-                         atomic_load_explicit(&before, memory_order_relaxed));
+    long most = max_long(window_get(&peak.high), window_get(&peak.before));
     return max_long(most - used, 0);
 }

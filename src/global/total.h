@@ -5,7 +5,7 @@
  * swings both, and uses no more at any time: what one of them has given back the other takes. So what a swing is worth
  * is bounded by what all use has fallen by.
  *
- * The peak is that of two windows, as in swing.h. It is looked for where something is returned: the first return after
+ * The peak is that of two windows (window.h). It is looked for where something is returned: the first return after
  * a peak sees it, and no call writes what all threads share, unless it is a new one.
  *
  * SYNCHRONIZATION: all is atomic and relaxed, and a window is ended by who changes its start; the answer is an
