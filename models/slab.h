@@ -3,7 +3,8 @@
  * src/remote/owned.[ch]: slabs of two blocks, two size classes, one segment of two units.
  *
  * Left out: the bounds on what a heap owns (owned_keep_bounds gives up one by one, as owned_disown_all does,
- * which the scenarios call where they like), owned_put_or_claim (a claim, a drain and a put, as in owned_claim), cutting (all blocks are cut at the start), and what walkers read.
+ * which the scenarios call where they like), owned_put_or_claim (a claim, a drain and a put, as in owned_claim),
+ * cutting (all blocks are cut at the start), and what walkers read.
  */
 #ifndef MODELS_SLAB_H
 #define MODELS_SLAB_H

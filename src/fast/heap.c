@@ -374,8 +374,9 @@ static struct chain same_slab(struct block *first, int32_t most)
     return chain_make(first, last, (uint32_t)count);
 }
 
-/* One's own go back at once, and so do those of slabs that become so. Others wait in the out-buffer for more of their slab: to take over a slab, or to
- * push on it, costs the same for one block as for many. But for the last chain alone, no slots are allocated. */
+/* One's own go back at once, and so do those of slabs that become so. Others wait in the out-buffer for more of their
+ * slab: to take over a slab, or to push on it, costs the same for one block as for many. But for the last chain alone, no
+ * slots are allocated. */
 static void flush_chain(struct heap *h, struct slab *s, struct chain chain, bool is_last)
 {
     if (owned_put_few(&h->owned, s, chain))
@@ -429,9 +430,8 @@ void heap_flush_full(struct heap *h, unsigned class_no)
 
 void heap_dissolve(struct heap *h)
 {
-    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         end_demand(h, i);
-    }
     outbuf_flush(&h->out, &h->owned);
 }
 

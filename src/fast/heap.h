@@ -150,7 +150,7 @@ void heap_flush_full(struct heap *h, unsigned class_no);
  * while it seldom runs out: that many threads allocate a little of each class is common, and bins and slabs of their
  * own would cost them more than their blocks do. Once a class is in demand, 96 KiB. A bin that runs over again and
  * again, and never runs out, is of a thread that only frees: each block that it keeps may be the last of its slab, so it
- * keeps ever fewer, and then none, until it runs out. One that runs over and out by turns is of a thread whose use
+ * keeps ever fewer, and once it has not run out for about a second, none, until it does. One that runs over and out by turns is of a thread whose use
  * swings by more than fits in: it may keep more. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);

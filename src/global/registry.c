@@ -60,8 +60,7 @@ void registry_go_near(struct registry_near *near, const void *p)
 
 struct region *registry_region(const void *p)
 {
-    struct registry_leaf *leaf = leaf_of(p);
-    return leaf == NULL ? NULL : hak_rcu_dereference(slot_in(leaf, p));
+    return leaf_of(p) == NULL ? NULL : registry_region_of_block(p);
 }
 
 bool registry_prepare(const void *p)
