@@ -62,9 +62,48 @@ static void test_a_block_far_away_is_kept_and_is_near_then(void **state)
     assert_int_not_equal(h->near.base, near.base);
     hak_free(p);
     assert_int_equal(h->near.base, near.base);
-    assert_ptr_equal(h->near.words, near.words);
+    assert_ptr_equal(h->near.leaf, near.leaf);
     assert_ptr_equal(hak_malloc(100), p);
     hak_free(p);
+}
+
+static void test_what_has_no_leaf_is_not_near(void **state)
+{
+    (void)state;
+    void *low = (void *)(uintptr_t)4096;
+    struct registry_near near = heap_current->near;
+    registry_go_near(&near, low);
+    assert_int_equal(near.base, REGISTRY_FAR);
+    assert_null(registry_near_region(&near, low));
+}
+
+static pthread_barrier_t all_here;
+
+static void *look_at_the_near_leaf(void *unused)
+{
+    (void)unused;
+    void *volatile p = hak_malloc(100);
+    const struct registry_near *near = &heap_current->near;
+    void *wrong = near->base != REGISTRY_FAR && near->leaf == NULL ? p : NULL;
+    pthread_barrier_wait(&all_here);
+    return wrong;
+}
+
+/* Some of so many are new. */
+static void test_nothing_is_near_to_a_heap_at_first(void **state)
+{
+    (void)state;
+    enum { THREADS = 16 };
+    pthread_t thread[THREADS];
+    pthread_barrier_init(&all_here, NULL, THREADS);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, look_at_the_near_leaf, NULL), 0);
+    for (int i = 0; i < THREADS; i++) {
+        void *wrong;
+        pthread_join(thread[i], &wrong);
+        assert_null(wrong);
+    }
+    pthread_barrier_destroy(&all_here);
 }
 
 /* As a handler that interrupts malloc or free would. */
@@ -447,39 +486,38 @@ static unsigned slabs_owned(void)
     return owned_count(&heap_current->owned);
 }
 
-static void *allocate_and_wait(void *unused)
+static void *free_some(void *blocks)
 {
-    (void)unused;
-    hak_free(hak_malloc(100));
-    pthread_mutex_lock(&gate);
-    pthread_mutex_unlock(&gate);
+    for (void **p = blocks; *p != NULL; p++)
+        hak_free(*p);
     return NULL;
 }
 
-/* In an order of its own, a large structure: alone, the heap owns each slab from its first block on; beside another it
- * goes back to its bounds, a few at a time. */
-static void test_who_is_alone_owns_what_it_frees(void **state)
+/* A large structure is dropped in an order of its own: once that is clear the heap owns each slab from its next block
+ * on. Another thread frees into them: it goes back to its bounds, a few at a time. */
+static void test_who_is_undisturbed_owns_what_it_frees(void **state)
 {
     (void)state;
     enum { SLABS = 200, EACH = UNIT_SIZE / 512, COUNT = SLABS * EACH, STEP = EACH + 1 };
-    static void *p[COUNT];
+    static void *p[COUNT], *order[COUNT], *others[COUNT / 4 + 1];
     hak_malloc_trim(0);
     for (int i = 0; i < COUNT; i++)
         p[i] = hak_malloc(512);
     assert_in_range(slabs_owned(), 1, OWNED_FULL_MOST + 2);
+    for (int i = 0; i < COUNT; i++)
+        order[i] = p[(size_t)i * STEP % COUNT];
     for (int i = 0; i < COUNT / 2; i++)
-        hak_free(p[(size_t)i * STEP % COUNT]);
+        hak_free(order[i]);
     assert_true(slabs_owned() > SLABS / 2);
+    memcpy(others, order + COUNT / 2, sizeof others - sizeof *others);
     pthread_t thread;
-    pthread_mutex_lock(&gate);
-    assert_int_equal(pthread_create(&thread, NULL, allocate_and_wait, NULL), 0);
-    while (segment_heaps() < 2)
-        wait_us(1000);
-    for (int i = COUNT / 2; i < COUNT; i++)
-        hak_free(p[(size_t)i * STEP % COUNT]);
-    assert_in_range(slabs_owned(), 0, OWNED_LEAST + 1);
-    pthread_mutex_unlock(&gate);
+    assert_int_equal(pthread_create(&thread, NULL, free_some, others), 0);
     pthread_join(thread, NULL);
+    for (int i = COUNT / 4 * 3; i < COUNT / 8 * 7; i++)
+        hak_free(order[i]);
+    assert_in_range(slabs_owned(), 0, SLABS / OWNED_SHARE + 2);
+    for (int i = COUNT / 8 * 7; i < COUNT; i++)
+        hak_free(order[i]);
 }
 
 static void test_dissolving_leaves_nothing(void **state)
@@ -519,6 +557,8 @@ int main(void)
         cmocka_unit_test(test_sentinels_have_nothing_and_own_nothing),
         cmocka_unit_test(test_no_owner_is_taken_for_another),
         cmocka_unit_test(test_a_block_far_away_is_kept_and_is_near_then),
+        cmocka_unit_test(test_what_has_no_leaf_is_not_near),
+        cmocka_unit_test(test_nothing_is_near_to_a_heap_at_first),
         cmocka_unit_test(test_inside_every_call_works_with_a_borrowed_heap),
         cmocka_unit_test(test_gone_stays_gone),
         cmocka_unit_test(test_a_parked_heap_is_taken_again),
@@ -531,7 +571,7 @@ int main(void)
         cmocka_unit_test(test_a_parked_bin_has_not_run_out),
         cmocka_unit_test(test_threads_that_seldom_allocate_share_slabs),
         cmocka_unit_test(test_bins_are_bounded),
-        cmocka_unit_test(test_who_is_alone_owns_what_it_frees),
+        cmocka_unit_test(test_who_is_undisturbed_owns_what_it_frees),
         cmocka_unit_test(test_dissolving_leaves_nothing),
         cmocka_unit_test(test_a_double_free_is_seen),
     };

@@ -296,44 +296,121 @@ static void test_what_a_heap_keeps_is_bounded(void **state)
     assert_all_free(slabs, COUNT);
 }
 
-static void test_a_few_blocks_stay_in_place(void **state)
+static void test_one_block_changes_no_list(void **state)
 {
     (void)state;
     struct block *blocks;
     struct slab *s = use_up(&a, CLASS, &blocks);
-    for (uint32_t back = 1; back < 64; back++) {
-        assert_true(owned_put_few(&a, s, pop(&blocks)));
+    assert_false(owned_is_for_one(&a, s)); /* it has had no room */
+    owned_put(&a, s, pop(&blocks));
+    uint32_t own_back = a.own_back;
+    for (uint32_t back = 2; back < 64; back++) {
+        assert_true(owned_is_for_one(&a, s) && !owned_is_for_one(&b, s));
+        owned_put_one(&a, s, pop(&blocks).first, 1024);
         assert_ptr_equal(TAILQ_FIRST(&a.partial[CLASS]), s);
-        assert_true(s->free_count == back && a.idle_bytes == back * 1024);
+        assert_true(s->free_count == back && a.idle_bytes == (size_t)back * 1024);
+        assert_int_equal(a.own_back - own_back, back - 1);
         assert_true(a.full_count == 0 && a.partial_count == 1);
     }
-    assert_true(owned_put_few(&a, s, pop(&blocks)));
+    assert_false(owned_is_for_one(&a, s)); /* it will be empty */
+    owned_put(&a, s, pop(&blocks));
     assert_true(owner_of(s) == SLAB_FREE && owned_count(&a) == 0 && a.idle_bytes == 0);
 }
 
-/* Alone it claims what it has a few blocks of; among others, only as long as little is idle in what it owns. */
+static void test_no_block_goes_back_just_so_beyond_the_bounds(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, CLASS, &blocks);
+    owned_put(&a, s, pop(&blocks));
+    assert_true(owned_is_for_one(&a, s));
+    a.count_most = 0;
+    assert_false(owned_is_for_one(&a, s));
+    a.count_most = 1;
+    a.idle_most = 1023;
+    assert_false(owned_is_for_one(&a, s));
+    a.idle_most = 1024;
+    assert_true(owned_is_for_one(&a, s));
+    free_rest(&a, s, blocks);
+}
+
+/* Else who only frees would never see them. */
+static void test_what_others_freed_comes_with_ones_own(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, CLASS, &blocks);
+    owned_put(&a, s, pop(&blocks));
+    owned_push_remote(&b, s, pop(&blocks));
+    assert_false(owned_is_for_one(&a, s));
+    owned_put(&a, s, pop(&blocks));
+    assert_int_equal(slab_used(s), 61);
+    assert_true(lf_stack_is_empty(&s->remote) && owned_is_for_one(&a, s));
+    free_rest(&a, s, blocks);
+}
+
+/* Beyond the first, only as long as little is idle in what it owns. */
 static void test_what_is_claimed_for_a_few_blocks_is_bounded(void **state)
 {
     (void)state;
     struct block *blocks[2];
     struct slab *first = abandon(&blocks[0]), *second = abandon(&blocks[1]);
     owned_look_around(&b);
+    assert_in_range(b.claim_most, 1, 39 * 1024);
     for (int i = 0; i < 40; i++)
-        assert_true(owned_put_few(&b, first, pop(&blocks[0])) && owned_has(&b, first));
-    segment_count_heaps(100);
-    owned_look_around(&b);
-    assert_true(b.claim_most < b.idle_bytes);
+        assert_true(owned_put_or_claim(&b, first, pop(&blocks[0])) && owned_has(&b, first));
     struct chain chain = pop(&blocks[1]);
     remote_push_ownerless(second, pop(&blocks[1]));
-    assert_false(owned_put_few(&b, second, chain));
+    assert_false(owned_put_or_claim(&b, second, chain));
     assert_int_equal(owner_of(second), SLAB_SHARED);
-    segment_count_heaps(-100);
-    owned_look_around(&b);
-    assert_true(owned_put_few(&b, second, chain) && owned_has(&b, second));
+    b.claim_most = b.idle_bytes;
+    assert_true(owned_put_or_claim(&b, second, chain) && owned_has(&b, second));
     assert_int_equal(second->free_count, 2); /* the other one's as well */
     free_rest(&b, first, blocks[0]);
     free_rest(&b, second, blocks[1]);
     assert_int_equal(owned_count(&b), 0);
+}
+
+/* 64 blocks of b: as many of them by a as is said. */
+static void free_a_slab(int by_others)
+{
+    struct block *blocks;
+    struct slab *s = use_up(&b, CLASS, &blocks);
+    while (by_others-- > 0)
+        owned_push_remote(&a, s, pop(&blocks));
+    free_rest(&b, s, blocks);
+    assert_int_equal(owner_of(s), SLAB_FREE);
+    owned_look_around(&b);
+}
+
+static void test_who_is_undisturbed_owns_much(void **state)
+{
+    (void)state;
+    struct block *pinned[64];
+    struct slab *s[64];
+    for (int i = 0; i < 64; i++) /* they are in use, so that each may own some of it */
+        s[i] = abandon(&pinned[i]);
+    for (int i = 0; i < 63; i++) {
+        free_a_slab(0);
+        assert_true(b.count_most == OWNED_LEAST && !b.undisturbed);
+    }
+    free_a_slab(0); /* 4096 blocks */
+    assert_true(b.undisturbed && b.idle_most == SIZE_MAX && b.claim_most == SIZE_MAX);
+    assert_in_range(b.count_most, 2 * 64, 2 * 64 + 8);
+    segment_count_heaps(3);
+    owned_look_around(&b);
+    assert_in_range(b.count_most, 2 * 64 / 3, (2 * 64 + 8) / 3);
+    segment_count_heaps(-3);
+    for (int i = 0; i < 76; i++) /* the few that others free change nothing */
+        free_a_slab(10);
+    assert_true(b.undisturbed);
+    for (int i = 0; i < 16; i++)
+        free_a_slab(i < 15 ? 63 : 62); /* far less than 4096, but too many */
+    assert_true(b.undisturbed);
+    free_a_slab(63);
+    assert_true(!b.undisturbed && b.count_most == OWNED_LEAST && b.idle_most == OWNED_IDLE_LEAST);
+    for (int i = 0; i < 64; i++)
+        free_rest(&b, s[i], pinned[i]);
 }
 
 static void test_who_owns_too_many_gives_some_up(void **state)
@@ -342,14 +419,14 @@ static void test_who_owns_too_many_gives_some_up(void **state)
     enum { COUNT = 6 };
     static struct block *blocks[COUNT];
     struct slab *slabs[COUNT];
-    owned_look_around(&b);
+    b.claim_most = MIB(1);
     for (int i = 0; i < COUNT; i++) {
         slabs[i] = abandon(&blocks[i]);
-        assert_true(owned_put_few(&b, slabs[i], pop(&blocks[i])));
+        assert_true(owned_put_or_claim(&b, slabs[i], pop(&blocks[i])));
     }
     assert_int_equal(owned_count(&b), COUNT);
     b.count_most = 2;
-    assert_true(owned_put_few(&b, slabs[COUNT - 1], pop(&blocks[COUNT - 1])));
+    assert_true(owned_put_or_claim(&b, slabs[COUNT - 1], pop(&blocks[COUNT - 1])));
     assert_in_range(owned_count(&b), 2, 3);
     for (int i = 0; i < COUNT; i++)
         free_rest(&b, slabs[i], blocks[i]);
@@ -363,11 +440,12 @@ static void test_who_allocates_much_claims_none(void **state)
     enum { COUNT = OWNED_FULL_MOST + 4, PARTIAL = 4 };
     static struct block *blocks[COUNT], *others[PARTIAL];
     struct slab *full[COUNT], *partial[PARTIAL];
-    owned_look_around(&b);
+    b.count_most = 100;
+    b.claim_most = MIB(1);
     for (int i = 0; i < PARTIAL; i++) {
         partial[i] = use_up(&a, SMALL, &others[i]);
         owned_disown_all(&a);
-        assert_true(owned_put_few(&b, partial[i], pop(&others[i])));
+        assert_true(owned_put_or_claim(&b, partial[i], pop(&others[i])));
     }
     for (int i = 0; i < COUNT; i++)
         full[i] = use_up(&b, CLASS, &blocks[i]);
@@ -378,10 +456,10 @@ static void test_who_allocates_much_claims_none(void **state)
     struct slab *s = use_up(&a, SMALL, &more);
     owned_disown_all(&a);
     struct chain chain = pop(&more);
-    assert_false(owned_put_few(&b, s, chain));
-    owned_put_few(&b, full[COUNT - 1], pop(&blocks[COUNT - 1]));
+    assert_false(owned_put_or_claim(&b, s, chain));
+    owned_put_or_claim(&b, full[COUNT - 1], pop(&blocks[COUNT - 1]));
     assert_int_equal(b.full_count, OWNED_FULL_MOST);
-    assert_true(owned_put_few(&b, s, chain) && owned_has(&b, s));
+    assert_true(owned_put_or_claim(&b, s, chain) && owned_has(&b, s));
     free_rest(&b, s, more);
     for (int i = 0; i < PARTIAL; i++)
         free_rest(&b, partial[i], others[i]);
@@ -951,7 +1029,10 @@ int main(void)
         TEST(test_a_push_without_a_heap_is_found),
         TEST(test_remote_frees_are_found_by_the_owner),
         TEST(test_what_a_heap_keeps_is_bounded),
-        TEST(test_a_few_blocks_stay_in_place),
+        TEST(test_one_block_changes_no_list),
+        TEST(test_no_block_goes_back_just_so_beyond_the_bounds),
+        TEST(test_what_others_freed_comes_with_ones_own),
+        TEST(test_who_is_undisturbed_owns_much),
         TEST(test_what_is_claimed_for_a_few_blocks_is_bounded),
         TEST(test_who_owns_too_many_gives_some_up),
         TEST(test_who_allocates_much_claims_none),

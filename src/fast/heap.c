@@ -237,7 +237,7 @@ static struct heap *heap_make(void)
     if (h == NULL)
         return NULL;
     h->strange = unit_strange_bits(owner);
-    h->near.words = registry_no_leaf.word;
+    h->near.base = REGISTRY_FAR;
     owned_init(&h->owned, owner);
     set_busy(h);
     segment_count_heaps(1);
@@ -362,24 +362,27 @@ static void park(struct heap *h)
 
 /* ---- flushing ---- */
 
+static bool is_same_unit(const struct block *a, const struct block *b)
+{
+    return ((uintptr_t)a ^ (uintptr_t)b) >> UNIT_SHIFT == 0;
+}
+
 /* The blocks at the start of the list that are of one slab. */
 static struct chain same_slab(struct block *first, int32_t most)
 {
     struct block *last = first;
     int32_t count = 1;
-    for (; count < most && last->next != NULL &&
-           (uintptr_t)last->next >> UNIT_SHIFT == (uintptr_t)first >> UNIT_SHIFT;
-         count++)
+    for (; count < most && last->next != NULL && is_same_unit(last->next, first); count++)
         last = last->next;
     return chain_make(first, last, (uint32_t)count);
 }
 
-/* One's own go back at once, and so do those of slabs that become so. Others wait in the out-buffer for more of their
- * slab: to take over a slab, or to push on it, costs the same for one block as for many. But for the last chain alone, no
- * slots are allocated. */
+/* One's own, and of slabs that may be claimed, go back at once. Others wait in the out-buffer for more of their slab: to
+ * take over a slab, or to push on it, costs the same for one block as for many. But for the last chain alone, no slots
+ * are allocated. */
 static void flush_chain(struct heap *h, struct slab *s, struct chain chain, bool is_last)
 {
-    if (owned_put_few(&h->owned, s, chain))
+    if (owned_put_or_claim(&h->owned, s, chain))
         return;
     if (chain.count >= outbuf_most[slab_class(s)] || (h->out.scatters && chain.count > 1) ||
         (is_last && h->out.slots == NULL)) {
@@ -395,15 +398,35 @@ static void flush_chain(struct heap *h, struct slab *s, struct chain chain, bool
     }
 }
 
+/* How many there were. */
+static int32_t flush_some(struct heap *h, struct bin *bin, int32_t most)
+{
+    struct chain chain = same_slab(bin->head, most);
+    bin->head = chain_last(chain)->next;
+    bin->room += (int32_t)chain.count;
+    flush_chain(h, slab_of(chain.first), chain, (int32_t)chain.count == most || bin->head == NULL);
+    return (int32_t)chain.count;
+}
+
+/* False: the block at the head is not alone of its slab there, or does not go back just so. Most do where a large
+ * structure is dropped in an order of its own: the shorter the way of each, the more of their misses overlap. */
+HAK_INLINE bool flush_one(struct heap *h, struct bin *bin, size_t bytes)
+{
+    struct block *b = bin->head, *next = b->next;
+    struct slab *s = is_same_unit(b, next) ? NULL : slab_near(&h->near, b);
+    if (s == NULL || !owned_is_for_one(&h->owned, s))
+        return false;
+    bin->head = next;
+    bin->room++;
+    owned_put_one(&h->owned, s, b, bytes);
+    return true;
+}
+
 void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count)
 {
-    while (count > 0 && bin->head != NULL) {
-        struct chain chain = same_slab(bin->head, count);
-        bin->head = chain_last(chain)->next;
-        bin->room += (int32_t)chain.count;
-        count -= (int32_t)chain.count;
-        flush_chain(h, slab_of(chain.first), chain, count <= 0 || bin->head == NULL);
-    }
+    size_t bytes = size_class_bytes[bin - h->bin];
+    while (count > 0 && bin->head != NULL)
+        count -= flush_one(h, bin, bytes) ? 1 : flush_some(h, bin, count);
 }
 
 /* To half of its bound, at most; it may have shrunk. */

@@ -49,13 +49,14 @@ static struct registry_leaf *leaf_make(const void *p)
 void registry_go_near(struct registry_near *near, const void *p)
 {
     size_t i = (uintptr_t)p >> LEAF_SHIFT;
-    near->words = registry_no_leaf.word;
+    near->base = REGISTRY_FAR;
+    struct registry_leaf *leaf = leaf_at(i);
+    if (leaf == NULL)
+        return;
+    atomic_signal_fence(memory_order_seq_cst);
+    near->leaf = leaf;
     atomic_signal_fence(memory_order_seq_cst);
     near->base = (uintptr_t)i << LEAF_SHIFT;
-    atomic_signal_fence(memory_order_seq_cst);
-    struct registry_leaf *leaf = leaf_at(i);
-    if (leaf != NULL)
-        near->words = leaf->word;
 }
 
 struct region *registry_region(const void *p)

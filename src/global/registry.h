@@ -88,13 +88,15 @@ HAK_INLINE uintptr_t registry_word(const void *p)
     return atomic_load_explicit(registry_word_at(p), memory_order_relaxed);
 }
 
-/* A leaf that the caller knows to be near: where it starts, and its words. An address in it leads to its
+/* A leaf that the caller knows to be near, and where it starts. An address in it leads to its
  * word by one load, not two. That is time: where free() stores next depends on the word, and until a
  * store's address is known the processor holds back loads that come after it. */
 struct registry_near {
-    uintptr_t base;
-    const _Atomic(uintptr_t) *words;
+    uintptr_t base;             /* REGISTRY_FAR: none is near */
+    struct registry_leaf *leaf; /* garbage if none is */
 };
+
+#define REGISTRY_FAR ((uintptr_t)1 << 63) /* beyond all addresses */
 
 /* False: p is in another leaf. */
 HAK_INLINE bool registry_near_word(const struct registry_near *near, const void *p, uintptr_t *word)
@@ -102,11 +104,11 @@ HAK_INLINE bool registry_near_word(const struct registry_near *near, const void 
     size_t at = ((uintptr_t)p - near->base) >> UNIT_SHIFT;
     if (HAK_UNLIKELY(at >= LEAF_UNITS))
         return false;
-    *word = atomic_load_explicit(&near->words[at], memory_order_relaxed);
+    *word = atomic_load_explicit(&near->leaf->word[at], memory_order_relaxed);
     return true;
 }
 
-/* The leaf of p becomes the one that is near. *near is right at every instruction. */
+/* The leaf of p becomes the one that is near, if it has one. *near is right at every instruction. */
 void registry_go_near(struct registry_near *near, const void *p);
 
 /* The unit must lie in a published region. */
@@ -125,6 +127,15 @@ HAK_INLINE struct region *registry_region_of_block(const void *p)
     uintptr_t words = atomic_load_explicit(&front_base()->root[i], memory_order_acquire);
     struct registry_leaf *leaf = (struct registry_leaf *)(words + REGISTRY_BIAS(i));
     return hak_rcu_dereference(&leaf->region[((uintptr_t)p >> SEGMENT_SHIFT) % LEAF_REGIONS]);
+}
+
+/* The region at p, where there is one for certain; NULL: its leaf is not the one that is near. */
+HAK_INLINE struct region *registry_near_region(const struct registry_near *near, const void *p)
+{
+    size_t at = (uintptr_t)p - near->base;
+    if (HAK_UNLIKELY(at >> LEAF_SHIFT != 0))
+        return NULL;
+    return hak_rcu_dereference(&near->leaf->region[at >> SEGMENT_SHIFT]);
 }
 
 /* Makes sure that a region at p can be published. False: no memory for a leaf. */

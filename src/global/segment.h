@@ -75,6 +75,13 @@ HAK_INLINE struct slab *slab_of(const void *p)
     return &segment_of(p)->slab[segment_unit_of(p)];
 }
 
+/* NULL: its leaf is not the one that is near. */
+HAK_INLINE struct slab *slab_near(const struct registry_near *near, const void *p)
+{
+    struct segment *s = (struct segment *)(void *)registry_near_region(near, p);
+    return HAK_LIKELY(s != NULL) ? &s->slab[segment_unit_of(p)] : NULL;
+}
+
 HAK_INLINE struct segment *segment_of_slab(struct slab *s)
 {
     return LF_CONTAINER(s - s->unit, struct segment, slab);

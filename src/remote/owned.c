@@ -12,6 +12,8 @@
 #define UNITS_OF_LATE 4096u /* 256 MiB */
 #define TAKEN_LEAST   2u    /* a heap that comes again takes as large a part of what it returns */
 #define GIVEN_UP_MOST 4u    /* slabs at once, where the bounds have become narrower */
+#define JUDGED        4096u /* blocks that came back, until it is said who disturbs whom */
+#define OTHERS_PART   4u    /* if others have freed such a part of them, they do */
 #define POPS_MOST     64u /* SHARED slabs that one search tries: others may have claimed them all */
 
 void owned_init(struct owned *o, uintptr_t owner)
@@ -23,6 +25,8 @@ void owned_init(struct owned *o, uintptr_t owner)
     o->idle_most = OWNED_IDLE_LEAST;
     o->claim_most = 0;
     o->taken = o->returned = 0;
+    o->own_back = o->others_back = 0;
+    o->undisturbed = false;
     o->deposits = ~(uint64_t)0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
         TAILQ_INIT(&o->partial[i]);
@@ -116,7 +120,7 @@ static bool release_if_empty(struct owned *o, struct slab *s)
 }
 
 /* Takes over what others have pushed; the slab is in no list. */
-static void drain(struct slab *s)
+static void drain(struct owned *o, struct slab *s)
 {
     if (lf_stack_is_empty(&s->remote))
         return;
@@ -124,8 +128,16 @@ static void drain(struct slab *s)
     while (next != NULL) {
         struct chain chain = chain_read(next);
         next = chain_last(chain)->next;
+        o->others_back += chain.count;
         slab_put_owner(s, chain);
     }
+}
+
+/* Takes back what the heap itself has freed. */
+static void put(struct owned *o, struct slab *s, struct chain chain)
+{
+    o->own_back += chain.count;
+    slab_put_owner(s, chain);
 }
 
 /* Of a slab in no list that o owns: into the right list, or free if no block is out. */
@@ -175,7 +187,7 @@ static void set_nobodys(struct slab *s)
 static void let_go(struct owned *o, struct slab *s)
 {
     do {
-        drain(s);
+        drain(o, s);
         if (slab_used(s) == 0) {
             release_to_free(s, false);
             return;
@@ -199,11 +211,17 @@ static bool has_many(const struct owned *o)
     return owned_count(o) > o->count_most;
 }
 
-/* Who allocates much has as many full slabs as it may, most of the time. It then keeps one partial slab of a class, and
- * claims none for a few blocks: what others free into them would wait. Who drops much has few full ones. */
-static bool has_its_fill(const struct owned *o)
+static bool has_many_full(const struct owned *o)
 {
     return has_many(o) || o->full_count > OWNED_FULL_MOST;
+}
+
+/* Who allocates much has as many full slabs as it may, most of the time. Where others disturb it, it then keeps one
+ * partial slab of a class, and claims none for a few blocks: what others free into them would wait. Who drops much has
+ * few full ones. */
+static bool has_its_fill(const struct owned *o)
+{
+    return o->undisturbed ? has_many(o) : has_many_full(o);
 }
 
 /* The next to be given up, out of its list: a full slab while there are too many, else the oldest partial one but the
@@ -211,7 +229,7 @@ static bool has_its_fill(const struct owned *o)
 static struct slab *unlist_beyond(struct owned *o, unsigned class_no)
 {
     struct slab *s = TAILQ_FIRST(&o->full[class_no]);
-    if (s != NULL && has_its_fill(o)) {
+    if (s != NULL && has_many_full(o)) {
         unlist_full(o, s);
         return s;
     }
@@ -232,19 +250,24 @@ void owned_keep_bounds(struct owned *o, unsigned class_no)
         give_up(o, s);
 }
 
-/* The part of what all use that each heap may have. */
-static long part_of(long all, long share)
+/* When so many blocks have come back, or as soon as others have freed too many of them. */
+static void judge(struct owned *o)
 {
-    long now = segment_heaps();
-    return now == 1 ? LONG_MAX : all / share / now;
+    bool undisturbed = o->others_back < JUDGED / OTHERS_PART;
+    if (undisturbed && o->own_back < JUDGED)
+        return;
+    o->undisturbed = undisturbed;
+    o->own_back = o->others_back = 0;
 }
 
 void owned_look_around(struct owned *o)
 {
-    long used = segment_used_bytes();
-    long slabs = min_long(part_of(used / (long)UNIT_SIZE, OWNED_SHARE), OWNED_LONE);
-    o->count_most = (uint32_t)max_long(slabs, OWNED_LEAST);
-    o->claim_most = (size_t)max_long(part_of(used, OWNED_IDLE_SHARE), 0);
+    judge(o);
+    size_t part = (size_t)max_long(segment_used_bytes(), 0) / (size_t)segment_heaps();
+    size_t slabs = o->undisturbed ? min_size(OWNED_PARTS * part / UNIT_SIZE, OWNED_MOST)
+                                  : part / UNIT_SIZE / OWNED_SHARE;
+    o->count_most = (uint32_t)max_size(slabs, OWNED_LEAST);
+    o->claim_most = o->undisturbed ? SIZE_MAX : part / OWNED_IDLE_SHARE;
     o->idle_most = max_size(o->claim_most, OWNED_IDLE_LEAST);
 }
 
@@ -254,10 +277,16 @@ static bool owns_none(const struct owned *o, unsigned class_no)
 }
 
 /* Of a slab that o has just claimed. */
-static void keep_claimed(struct owned *o, struct slab *s)
+static void take_over(struct owned *o, struct slab *s)
 {
     set_owner_word(o, s);
-    drain(s);
+    drain(o, s);
+}
+
+/* The same, to be kept. */
+static void keep_claimed(struct owned *o, struct slab *s)
+{
+    take_over(o, s);
     owned_keep_bounds(o, slab_class(s));
     settle(o, s); /* last: what is in no list is not given up */
 }
@@ -326,7 +355,7 @@ struct chain owned_take(struct owned *o, struct slab *s)
         return chain;
     }
     if (!slab_has_room_owner(s))
-        drain(s);
+        drain(o, s);
     owned_keep_bounds(o, slab_class(s));
     settle(o, s);
     return chain;
@@ -346,7 +375,8 @@ void owned_put(struct owned *o, struct slab *s, struct chain chain)
         unlist_partial(o, s);
     else
         unlist_full(o, s);
-    slab_put_owner(s, chain);
+    drain(o, s);
+    put(o, s, chain);
     owned_keep_bounds(o, slab_class(s));
     if (!release_if_empty(o, s))
         settle(o, s);
@@ -357,7 +387,7 @@ static bool deposit(struct owned *o, struct slab *s, struct chain chain)
 {
     if (!claim_owner(o, s))
         return false;
-    slab_put_owner(s, chain);
+    put(o, s, chain);
     if (!release_if_empty(o, s))
         let_go(o, s);
     return true;
@@ -372,9 +402,8 @@ static bool claim_and_put(struct owned *o, struct slab *s, struct chain chain)
 {
     if (!may_claim(o, slab_class(s)) || !claim_owner(o, s))
         return false;
-    set_owner_word(o, s);
-    drain(s);
-    slab_put_owner(s, chain);
+    take_over(o, s);
+    put(o, s, chain);
     if (!release_if_empty(o, s))
         settle(o, s);
     return true;
@@ -432,7 +461,7 @@ static struct slab *find_freed_into(struct owned *o, unsigned class_no)
         if (s == NULL)
             return NULL;
         unlist_full(o, s);
-        drain(s);
+        drain(o, s);
         settle(o, s);
         if (!TAILQ_EMPTY(&o->partial[class_no]))
             return TAILQ_FIRST(&o->partial[class_no]);

@@ -1,14 +1,14 @@
 /*
  * owned.h: the slabs that a heap owns, and how ownership changes hands: claim, disown, share, drain.
  *
- * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have none
- * ("full"). Both are bounded, in number over all classes and in bytes of free blocks. Beyond that the oldest are given
- * up, so that a thread that goes idle strands little: what others free into a slab that it owns waits for it, and what
- * is left in it is nobody else's to take. As long as no other heap is in use nothing is stranded, and it may own many: a free
- * into a slab of one's own takes no locked instruction, where a claim and its end take two, for each block if a large
- * structure is freed in an order of its own. Of a class that the heap only frees, or allocates now and then, it
- * owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"), and leaves it to whoever wants
- * it, at once. Nor does it own slabs of one block, which have none left whenever that is out.
+ * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have none ("full"). Both are
+ * bounded, in number over all classes and in bytes of free blocks. Beyond that the oldest are given up, so that a thread
+ * that goes idle strands little: what others free into a slab that it owns waits for it, and what is left in it is
+ * nobody else's to take. But a free into a slab of one's own takes no locked instruction, where a claim and its end take
+ * two, for each block if a large structure is dropped in an order of its own. So a heap may own many partial slabs as
+ * long as few blocks come back into them from others: it is "undisturbed". Of a class that the heap only frees, or
+ * allocates now and then, it owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"), and
+ * leaves it to whoever wants it, at once. Nor does it own slabs of one block, which have none left whenever that is out.
  *
  * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving up
  * an exchange (release). Both sides of the race between giving up and a remote push look twice:
@@ -31,8 +31,9 @@ TAILQ_HEAD(slab_list, slab);
 
 #define OWNED_FULL_MOST  16u    /* slabs that have no block left */
 #define OWNED_LEAST      16u    /* slabs that a heap may own, in any case */
-#define OWNED_LONE       2048u  /* the same, if no other heap is in use */
 #define OWNED_SHARE      8      /* else such a part of all units in use, by the number of heaps */
+#define OWNED_MOST       2048u  /* the same, for who is undisturbed */
+#define OWNED_PARTS      2u     /* and so many times all units in use, by the number of heaps */
 #define OWNED_IDLE_LEAST MIB(1) /* bytes in free lists that it may keep, in any case */
 #define OWNED_IDLE_SHARE 64     /* such a part of all that is in use, as above */
 
@@ -46,6 +47,9 @@ struct owned {
     size_t idle_most;    /* owner only: idle bytes beyond which slabs are given up */
     size_t claim_most;   /* owner only: the same, beyond which none is claimed for a few blocks */
     size_t taken, returned; /* owner only: units, of late: older ones count by halves */
+    uint32_t own_back;      /* owner only: blocks of late that it freed itself, of any slab */
+    uint32_t others_back;   /* owner only: the same, that others freed into what it owns */
+    bool undisturbed;       /* owner only: these are few */
     uint64_t deposits;      /* owner only: a bit for each class of which it owns no slab */
 };
 
@@ -75,6 +79,12 @@ HAK_INLINE uint32_t owned_count(const struct owned *o)
     return o->full_count + o->partial_count;
 }
 
+/* As much as it may have. */
+HAK_INLINE bool owned_is_full(const struct owned *o)
+{
+    return o->idle_bytes > o->idle_most || owned_count(o) > o->count_most;
+}
+
 /* A slab of this class with room: a partial one, or a full one that others have freed into, or a SHARED
  * one, or a new one. It is in the partial list. NULL: out of memory. */
 struct slab *owned_find(struct owned *o, unsigned class_no);
@@ -90,16 +100,20 @@ void owned_put(struct owned *o, struct slab *s, struct chain chain);
 /* Takes back blocks of a slab that o owns, or may claim for them. False: it may not, and they are out still. */
 bool owned_put_or_claim(struct owned *o, struct slab *s, struct chain chain);
 
-/* The same. A slab of its own that had room before, and has blocks out after, stays where it is. */
-HAK_INLINE bool owned_put_few(struct owned *o, struct slab *s, struct chain chain)
+/* Whether one more block of s goes back with no change to any list: it is o's own, has had room before, and has blocks
+ * out after; and no other has freed into it. */
+HAK_INLINE bool owned_is_for_one(const struct owned *o, struct slab *s)
 {
-    size_t idle_bytes = o->idle_bytes + chain.count * slab_block_bytes(s);
-    if (!owned_has(o, s) || s->free == NULL || slab_used(s) <= chain.count ||
-        idle_bytes > o->idle_most || owned_count(o) > o->count_most)
-        return owned_put_or_claim(o, s, chain);
-    slab_put_owner(s, chain);
-    o->idle_bytes = idle_bytes;
-    return true;
+    return owned_has(o, s) && s->free != NULL && slab_used(s) > 1 &&
+           lf_stack_is_empty(&s->remote) && !owned_is_full(o);
+}
+
+/* That block, of `bytes`. */
+HAK_INLINE void owned_put_one(struct owned *o, struct slab *s, struct block *b, size_t bytes)
+{
+    slab_put_owner(s, chain_of_one(b));
+    o->own_back++;
+    o->idle_bytes += bytes;
 }
 
 /* Its bounds anew, by how many heaps there are now, and how much is in use. */
