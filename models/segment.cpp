@@ -4,7 +4,8 @@
  *
  * One descriptor of two units, in one group. Unmapping is at once: what it waits for is rcu.cpp's.
  * Invariants: a unit has one holder, and memory under it; what is said to be zeroed is; at rest each unit is
- * free or held, a segment with free units is in the hints, and the counts are right.
+ * free or held, a segment with free units is in the hints, one with two in a row is not said to be cut up, and the
+ * counts are right.
  */
 #include "lf_stack.h"
 
@@ -29,6 +30,7 @@ struct units {
 struct segment_base {
     segment s;
     atomic<unsigned> room;
+    atomic<unsigned> cut_up;
     lf_stack<lf_node> spare;
     atomic<int> dirty_units;
     atomic<int> empty_segments;
@@ -44,6 +46,7 @@ struct segment_base {
         for (unsigned i = 0; i < UNITS; i++)
             s.content[i] = (dirty | taken) >> i & 1;
         room.store(free != 0 ? BIT : 0, rl::mo_relaxed, $);
+        cut_up.store(0, rl::mo_relaxed, $);
         dirty_units.store(__builtin_popcount(dirty), rl::mo_relaxed, $);
         empty_segments.store(free == ALL_UNITS, rl::mo_relaxed, $);
     }
@@ -62,6 +65,24 @@ struct segment_base {
         if (does(HINT_FULL_SECOND_LOOK) &&
             atomic_load_explicit(&of->free, order(HINT_FULL_LOAD, memory_order_seq_cst)) != 0)
             hint_room(of);
+    }
+
+    void hint_runs(segment *, unsigned free)
+    {
+        unsigned count = atomic_load_explicit(&cut_up, order(HINT_RUNS_LOAD, memory_order_seq_cst));
+        if (count != 0 && free == ALL_UNITS)
+            atomic_store_explicit(&cut_up, 0u, memory_order_seq_cst);
+    }
+
+    void hint_cut_up(segment *of)
+    {
+        unsigned seen = atomic_load_explicit(&cut_up, memory_order_relaxed);
+        if (seen != 0 && seen <= UNITS)
+            return;
+        atomic_exchange_explicit(&cut_up, UNITS, order(HINT_CUT_UP, memory_order_seq_cst));
+        if (does(HINT_CUT_UP_SECOND_LOOK))
+            hint_runs(
+                of, atomic_load_explicit(&of->free, order(HINT_CUT_UP_LOAD, memory_order_seq_cst)));
     }
 
     /* ---- units ---- */
@@ -105,6 +126,7 @@ struct segment_base {
     void open_units(segment *of, unsigned free)
     {
         atomic_store_explicit(&of->free, free, order(OPEN_UNITS_FREE, memory_order_seq_cst));
+        hint_runs(of, free);
         if (free != 0)
             hint_room(of);
     }
@@ -153,6 +175,19 @@ struct segment_base {
         return taken.mask != 0 ? taken : take_from_new();
     }
 
+    /* Of both units; there is no other segment. */
+    units take_run()
+    {
+        unsigned seen = atomic_load_explicit(&cut_up, memory_order_relaxed);
+        if (seen != 0 && seen <= UNITS)
+            return {};
+        unsigned free = atomic_load_explicit(&s.free, memory_order_acquire);
+        if (free == ALL_UNITS && try_take(&s, &free, ALL_UNITS))
+            return {&s, ALL_UNITS, units_taken(&s, ALL_UNITS, ALL_UNITS)};
+        hint_cut_up(&s);
+        return {};
+    }
+
     /* ---- purging ---- */
 
     /* The real one leaves a segment with dirty units to the purge; here either may retire it. */
@@ -162,6 +197,8 @@ struct segment_base {
             atomic_fetch_or_explicit(&of->free, mask, order(PUT_BACK_FREE, memory_order_seq_cst));
         if (does(PUT_BACK_HINTS))
             hint_room(of);
+        if (does(PUT_BACK_HINTS_RUNS))
+            hint_runs(of, before | mask);
         if ((before | mask) != ALL_UNITS)
             return;
         if (atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed) >= empty_kept)
@@ -229,7 +266,11 @@ struct segment_base {
 
     void take(unsigned t)
     {
-        units taken = segment_take();
+        keep(t, segment_take());
+    }
+
+    void keep(unsigned t, units taken)
+    {
         if (taken.mask == 0)
             return;
         MUST((held[t] & taken.mask) == 0);
@@ -259,6 +300,7 @@ struct segment_base {
         MUST((all & free) == 0);
         MUST((all | free) == (s.mapped != 0 ? ALL_UNITS : 0u));
         MUST(free == 0 || room.debug_value() == BIT);
+        MUST(free != ALL_UNITS || cut_up.debug_value() == 0);
         MUST((spare.both.debug_value().head != nullptr) == (s.mapped == 0));
         MUST((dirty & ~free) == 0 && dirty_units.debug_value() == __builtin_popcount(dirty));
         MUST(empty_segments.debug_value() == (free == ALL_UNITS));
@@ -282,6 +324,23 @@ struct take_and_return : segment_suite<take_and_return, 2> {
     {
         if (t == 0)
             take(0);
+        else
+            give(1);
+    }
+};
+
+/* A run is not found while the unit that it lacks is returned. */
+struct search_and_return : segment_suite<search_and_return, 2> {
+    void start()
+    {
+        empty_kept = 1;
+        set_up(2, 0);
+        held[1] = 2;
+    }
+    void thread(unsigned t)
+    {
+        if (t == 0)
+            keep(0, take_run());
         else
             give(1);
     }
@@ -388,6 +447,7 @@ int main(int argc, char **argv)
     model m = {
         "segment",
         {{"take_and_return", rl::simulate<take_and_return>, full(), full()},
+         {"search_and_return", rl::simulate<search_and_return>, full(), full()},
          {"retire_and_take", rl::simulate<retire_and_take>, bound(5), full()},
          {"retire_and_use", rl::simulate<retire_and_use>, bound(5), bound(8)},
          {"retire_and_map", rl::simulate<retire_and_map>, bound(5), bound(8)},
@@ -400,6 +460,14 @@ int main(int argc, char **argv)
           "take_and_return"},
          {"hint_full: clear, seq_cst -> relaxed", HINT_FULL_CLEAR, memory_order_relaxed,
           "take_and_return"},
+         {"hint_cut_up: no second look", HINT_CUT_UP_SECOND_LOOK, omitted, "search_and_return"},
+         {"hint_cut_up: look at free, seq_cst -> relaxed", HINT_CUT_UP_LOAD, memory_order_relaxed,
+          "search_and_return"},
+         {"hint_cut_up: the hint, seq_cst -> relaxed", HINT_CUT_UP, memory_order_relaxed,
+          "search_and_return"},
+         {"hint_runs: look at the hint, seq_cst -> relaxed", HINT_RUNS_LOAD, memory_order_relaxed,
+          "search_and_return"},
+         {"put_back: no hint of runs", PUT_BACK_HINTS_RUNS, omitted, "search_and_return"},
          {"hint_room: look at room, seq_cst -> relaxed", HINT_ROOM_LOAD, memory_order_relaxed,
           "take_and_return"},
          {"put_back: free, seq_cst -> acq_rel", PUT_BACK_FREE, memory_order_acq_rel,

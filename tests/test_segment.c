@@ -50,6 +50,32 @@ static void test_runs_are_whole_and_aligned(void **state)
         }
 }
 
+/* A segment that was too cut up for a run is looked at again once a return has made one. */
+static void test_a_run_that_comes_to_be_is_found(void **state)
+{
+    (void)state;
+    enum { MOST = 20000 };
+    static struct units other[MOST];
+    struct units cut = segment_take(UNITS_PER_SEGMENT, UNIT_SIZE);
+    segment_return(cut.segment, 0, 1, true);
+    segment_return(cut.segment, 2, 1, true);
+    for (int i = 0; i < MOST / 2; i++) {
+        other[i] = segment_take(2, UNIT_SIZE);
+        assert_ptr_not_equal(other[i].segment, cut.segment);
+    }
+    segment_return(cut.segment, 1, 1, true);
+    int i = MOST / 2;
+    while (i < MOST && (other[i] = segment_take(2, UNIT_SIZE)).segment != cut.segment)
+        i++;
+    assert_in_range(i, 0, MOST / 2 + (int)UNITS_PER_SEGMENT / 2);
+    segment_return(cut.segment, 3, UNITS_PER_SEGMENT - 3, true);
+    segment_return(cut.segment, other[i].first == 0 ? 2 : 0, 1, true);
+    while (i >= 0) {
+        segment_return(other[i].segment, other[i].first, 2, true);
+        i--;
+    }
+}
+
 static void test_zeroed_is_true(void **state)
 {
     (void)state;
@@ -363,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_walk_sees_what_is_there),
         cmocka_unit_test(test_foreign_addresses),
         cmocka_unit_test(test_all_stays_where_use_swings_often),
+        cmocka_unit_test(test_a_run_that_comes_to_be_is_found),
     };
     return RUN_TESTS(tests);
 }

@@ -35,12 +35,12 @@ static void test_the_peak_is_that_of_both(void **state)
     (void)state;
     const long mib = MIB(1);
     take(run, 16, KIB(256));
-    give_back(run, 16); /* so few that none is purged */
-    assert_in_range(total_fallen(), 4 * mib, 5 * mib);
+    give_back(run, 16); /* so few that none is purged; the heap keeps an eighth */
+    assert_in_range(total_fallen(), 4 * mib - mib / 2, 5 * mib);
     take(whale, 2, MIB(2));
     assert_in_range(total_fallen(), 0, mib);
     give_back(whale, 2);
-    assert_in_range(total_fallen(), 4 * mib, 5 * mib);
+    assert_in_range(total_fallen(), 4 * mib - mib / 2, 5 * mib);
     for (int i = 0; i < 3; i++) {
         usleep((WINDOW_MS + 50) * 1000);
         total_fallen();

@@ -16,6 +16,7 @@ HAK_INLINE size_t block_bytes(const void *p, uintptr_t word)
 {
     switch (word) {
     case UNIT_FREE:
+    case UNIT_KEPT:
         os_die("%p is not allocated (was it freed?); aborting", p);
     case UNIT_RUN:
         return run_bytes(p);

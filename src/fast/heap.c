@@ -192,8 +192,10 @@ void heap_begin_refill(struct heap *h)
     h->now = processor_clock();
     if (heap_in_demand(h, class_no) && clocks_since_out(h, class_no) > CLOCKS_LONG)
         cool(h, class_no);
-    if (class_no == 0)
+    if (class_no == 0) {
         owned_look_around(&h->owned);
+        runs_age(&h->runs);
+    }
     owned_keep_bounds(&h->owned, class_no);
 }
 
@@ -456,6 +458,7 @@ void heap_dissolve(struct heap *h)
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         end_demand(h, i);
     outbuf_flush(&h->out, &h->owned);
+    runs_drop(&h->runs);
 }
 
 static void dissolve_to_spare(struct heap *h)
@@ -472,6 +475,7 @@ static void shelve(struct heap *h)
     size_t parked_now = atomic_load_explicit(&parked_bytes, memory_order_relaxed);
     if (parked_now + bytes_held(h) <= PARKED_BYTES) {
         outbuf_flush(&h->out, &h->owned);
+        runs_drop(&h->runs);
         owned_disown_all(&h->owned);
         park(h);
         return;
@@ -581,6 +585,7 @@ static void forget_slabs(struct heap *h)
 {
     owned_init(&h->owned, h->owned.owner);
     outbuf_mend(&h->out);
+    runs_mend(&h->runs);
 }
 
 static bool collect_lost(void)

@@ -21,6 +21,7 @@
 #ifndef HAK_HEAP_H
 #define HAK_HEAP_H
 
+#include "runs.h"
 #include "../remote/outbuf.h"
 #include "processor.h"
 #include "variant.h"
@@ -39,6 +40,7 @@ struct heap {
     struct registry_near near;          /* owner only; a sentinel's is far from every address */
     struct outbuf out;                  /* owner only */
     struct owned owned;                 /* owner only */
+    struct runs runs;                   /* owner only */
     uint8_t ran_over[SIZE_CLASS_COUNT]; /* owner only: how often, since it ran out */
     uint8_t demand[SIZE_CLASS_COUNT];   /* owner only: how often it ran out quickly */
     uint16_t passed[SIZE_CLASS_COUNT];  /* owner only: blocks that did not fit, of late */

@@ -104,12 +104,21 @@ static void *map_large(size_t size, size_t alignment, bool *zeroed)
     return whale_alloc(size, alignment, zeroed);
 }
 
+/* A run that the heap has kept. */
+static void *take_kept(struct heap *h, size_t size, size_t alignment, bool *zeroed)
+{
+    *zeroed = false;
+    return size <= SIZE_RUN_MAX && alignment <= UNIT_SIZE ? runs_take(&h->runs, size) : NULL;
+}
+
 static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroed)
 {
     if (size > SIZE_MAX_ASK || alignment > SIZE_MAX_ASK / 2)
         return NULL;
     outbuf_tick(&h->out, &h->owned);
-    void *p = map_large(size, alignment, zeroed);
+    void *p = take_kept(h, size, alignment, zeroed);
+    if (p == NULL)
+        p = map_large(size, alignment, zeroed);
     if (p == NULL && give_back_all(h, 0))
         p = map_large(size, alignment, zeroed);
     if (p == NULL)
@@ -237,13 +246,26 @@ static bool comes_again(struct heap *h, size_t bytes)
     return h != NULL && owned_returns(&h->owned, units_for(bytes));
 }
 
+/* Who only frees keeps none. */
+static void free_run(struct heap *h, void *p)
+{
+    if (comes_again(h, run_bytes(p))) {
+        runs_keep(&h->runs, p);
+        return;
+    }
+    if (h != NULL)
+        runs_drop_one(&h->runs);
+    run_free(p, false);
+}
+
 static void free_by_word(struct heap *h, void *p, uintptr_t word)
 {
     switch (word) {
     case UNIT_FREE:
+    case UNIT_KEPT:
         os_die("free(%p): nothing is allocated there (a double free?); aborting", p);
     case UNIT_RUN:
-        run_free(p, comes_again(h, run_bytes(p)));
+        free_run(h, p);
         break;
     case UNIT_WHALE:
         whale_free(p, comes_again(h, whale_bytes(p)));

@@ -28,6 +28,8 @@
 
 struct group {
     _Atomic(struct segment *) segment[SEGMENTS_PER_GROUP]; /* constant once set (release) */
+    _Atomic(uint8_t)
+        cut_up[SEGMENTS_PER_GROUP]; /* atomic: not 0: no run of as many units is free */
 };
 
 static _Atomic(struct group *) groups[GROUPS]; /* constant once set, by CAS (release) */
@@ -49,7 +51,7 @@ static uint64_t mask_of(unsigned first, unsigned count)
     return (count == UNITS_PER_SEGMENT ? ALL_UNITS : ((uint64_t)1 << count) - 1) << first;
 }
 
-/* ---- hints: which segments have room ---- */
+/* ---- hints: which segments have room, and for how much ---- */
 
 static struct group *group_at(uint32_t i)
 {
@@ -102,6 +104,43 @@ static void hint_clean(struct segment *s)
     atomic_fetch_and_explicit(&dirty_hints[group_no(s)], ~bit_in_group(s), memory_order_relaxed);
 }
 
+/* Where `count` free units in a row start, as bits. */
+static uint64_t starts_of_runs(uint64_t free, unsigned count)
+{
+    unsigned have = 1;
+    while (have < count) {
+        unsigned step = have <= count - have ? have : count - have;
+        free &= free >> step;
+        have += step;
+    }
+    return free;
+}
+
+static _Atomic(uint8_t) *cut_up_of(const struct segment *s)
+{
+    return &group_at(group_no(s))->cut_up[s->index % SEGMENTS_PER_GROUP];
+}
+
+/* Of `free`, as it is now. */
+static void hint_runs(struct segment *s, uint64_t free)
+{
+    _Atomic(uint8_t) *cut_up = cut_up_of(s);
+    uint8_t count = atomic_load_explicit(cut_up, memory_order_seq_cst);
+    if (count != 0 && starts_of_runs(free, count) != 0)
+        atomic_store_explicit(cut_up, 0, memory_order_seq_cst);
+}
+
+/* There was no run of as many. One that is returned meanwhile would be lost: hence the second look. */
+static void hint_cut_up(struct segment *s, unsigned count)
+{
+    _Atomic(uint8_t) *cut_up = cut_up_of(s);
+    uint8_t seen = atomic_load_explicit(cut_up, memory_order_relaxed);
+    if (seen != 0 && seen <= count)
+        return;
+    atomic_exchange_explicit(cut_up, (uint8_t)count, memory_order_seq_cst);
+    hint_runs(s, atomic_load_explicit(&s->free, memory_order_seq_cst));
+}
+
 /* ---- units ---- */
 
 /* The bits were just taken, from `before`. True: all the pages read as zero. */
@@ -133,18 +172,6 @@ static bool try_take(struct segment *s, uint64_t *free, uint64_t mask)
                                                       memory_order_acq_rel, memory_order_acquire);
     COUNT_N(cas_failed, !done);
     return done;
-}
-
-/* Where `count` free units in a row start, as bits. */
-static uint64_t starts_of_runs(uint64_t free, unsigned count)
-{
-    unsigned have = 1;
-    while (have < count) {
-        unsigned step = have <= count - have ? have : count - have;
-        free &= free >> step;
-        have += step;
-    }
-    return free;
 }
 
 static uint64_t aligned_starts(size_t alignment)
@@ -248,6 +275,7 @@ static void open_units(struct segment *s, uint64_t free)
     for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
         registry_set_word(segment_unit(s, unit), UNIT_FREE);
     atomic_store_explicit(&s->free, free, memory_order_seq_cst);
+    hint_runs(s, free);
     if (free != 0)
         hint_room(s);
 }
@@ -334,6 +362,8 @@ static unsigned highest(uint64_t bits)
 /* The hint was late. */
 static void mend_hint(struct segment *s, const struct search *search)
 {
+    if (search->clean != 0 && search->allowed == ALL_UNITS)
+        hint_cut_up(s, search->count);
     if (search->clean == 0 && dirty_free(s) == 0)
         hint_clean(s);
     if (atomic_load_explicit(&s->free, memory_order_relaxed) == 0)
@@ -344,6 +374,12 @@ static uint64_t hints_of(uint32_t at, const struct search *search)
 {
     return atomic_load_explicit(search->clean == 0 ? &dirty_hints[at] : &room_hints[at],
                                 memory_order_acquire);
+}
+
+static bool is_cut_up(struct group *group, unsigned i, unsigned count)
+{
+    uint8_t cut_up = atomic_load_explicit(&group->cut_up[i], memory_order_relaxed);
+    return cut_up != 0 && cut_up <= count;
 }
 
 static struct units take_from_group(uint32_t at, struct search *search)
@@ -357,6 +393,8 @@ static struct units take_from_group(uint32_t at, struct search *search)
         unsigned i = search->down ? highest(hints) : lowest(hints);
         struct segment *s = atomic_load_explicit(&group->segment[i], memory_order_acquire);
         hints &= ~((uint64_t)1 << i);
+        if (is_cut_up(group, i, search->count))
+            continue;
         taken = take_from(s, search);
         search->looks--;
         if (taken.units == 0)
@@ -439,6 +477,7 @@ static void put_back(struct segment *s, uint64_t mask)
     COUNT(cas);
     uint64_t before = atomic_fetch_or_explicit(&s->free, mask, memory_order_seq_cst);
     hint_room(s); /* always: who returned the first unit may have been stopped before saying so */
+    hint_runs(s, before | mask);
     if ((before | mask) != ALL_UNITS)
         return;
     bool enough = atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed) >= EMPTY_KEPT;
@@ -562,7 +601,7 @@ static long dirty_most(void)
     long wanted = comes_back() + limit / SWING_MARGIN;
     if (!swing_is_often(&in_use))
         wanted = min_long(wanted, limit + dirty_more(limit));
-    return limit == 0 ? 0 : max_long(limit, wanted);
+    return limit == 0 ? 0 : max_long(limit, max_long(wanted, swing_used(&in_use) / 8));
 }
 
 /* A bounded part at a time: the next who returns units goes on. Where the system refuses (locked
@@ -635,7 +674,7 @@ static uint64_t units_in_flight(struct segment *s)
         uintptr_t word = registry_word(segment_unit(s, unit));
         if ((free >> unit & 1) != 0)
             continue;
-        if (word == UNIT_RUN)
+        if (word == UNIT_RUN || word == UNIT_KEPT)
             unit += atomic_load_explicit(&s->run_units[unit], memory_order_relaxed) - 1u;
         else if (word == UNIT_FREE || word == UNIT_FOREIGN)
             in_flight |= (uint64_t)1 << unit;
@@ -667,6 +706,7 @@ static void take_back_units(struct segment *s, void *context)
     if (in_flight != 0)
         free_units(s, in_flight);
     uint64_t free = atomic_load_explicit(&s->free, memory_order_relaxed);
+    hint_runs(s, free);
     if (free != 0)
         hint_room(s);
     if (dirty_free(s) != 0)

@@ -28,6 +28,8 @@
 #define UNIT_FREE  (UNIT_OTHER + 1) /* in a segment, nobody's: no block can be there */
 #define UNIT_RUN   (UNIT_OTHER + 2) /* the first unit of an L2.5 run */
 #define UNIT_WHALE (UNIT_OTHER + 3) /* the first unit of a whale */
+#define UNIT_KEPT                                                                                  \
+    (UNIT_OTHER + 4) /* the first unit of a run that was freed, and that a heap keeps for itself */
 
 #define UNIT_SLAB        ((uintptr_t)1 << 60)
 #define UNIT_OFFSET_BITS 16

@@ -1,0 +1,127 @@
+/*
+ * runs.c: see runs.h.
+ *
+ * SYNCHRONIZATION: owner only.
+ */
+#include "runs.h"
+#include "../global/run.h"
+#include "../global/segment.h"
+
+#define SHARE      8u /* of all that is in use, by the number of heaps, a part as large */
+#define UNITS_MOST 64u
+#define LOOK_EACH  16u /* runs: what all use is counted in shared lines */
+#define MORE_SHARE 8u  /* a run that is larger than wanted by such a part will do */
+
+static_assert(UNITS_PER_SEGMENT <= UINT8_MAX, "the units of a run fit");
+
+static void look_around(struct runs *r)
+{
+    size_t part = (size_t)max_long(segment_used_bytes(), 0) / (size_t)segment_heaps();
+    r->most = (uint32_t)min_size(part / SHARE / UNIT_SIZE, UNITS_MOST);
+    r->looks = LOOK_EACH;
+}
+
+/* Out of its slot, and on its way. */
+static void *unkeep(struct runs *r, unsigned i)
+{
+    void *p = r->run[i];
+    registry_set_word(p, UNIT_FREE);
+    atomic_signal_fence(memory_order_seq_cst);
+    r->run[i] = NULL;
+    atomic_signal_fence(memory_order_seq_cst);
+    r->kept -= r->units[i];
+    r->units[i] = 0;
+    return p;
+}
+
+static void send_back(struct runs *r, unsigned i)
+{
+    if (r->run[i] != NULL)
+        run_free(unkeep(r, i), true);
+}
+
+static bool fits(unsigned units, unsigned wanted)
+{
+    return units >= wanted && units <= wanted + wanted / MORE_SHARE;
+}
+
+void *runs_take(struct runs *r, size_t bytes)
+{
+    unsigned wanted = units_for(bytes);
+    for (unsigned i = 0; i < RUNS_MOST && r->kept != 0; i++) {
+        if (!fits(r->units[i], wanted))
+            continue;
+        void *p = unkeep(r, i);
+        registry_set_word(p, UNIT_RUN);
+        r->was_taken = true;
+        return p;
+    }
+    return NULL;
+}
+
+static void put(struct runs *r, unsigned i, void *p, unsigned units)
+{
+    registry_set_word(p, UNIT_FREE);
+    atomic_signal_fence(memory_order_seq_cst);
+    r->run[i] = p;
+    atomic_signal_fence(memory_order_seq_cst);
+    registry_set_word(p, UNIT_KEPT);
+    r->units[i] = (uint8_t)units;
+    r->kept += units;
+}
+
+static unsigned next_slot(struct runs *r)
+{
+    return r->oldest++ % RUNS_MOST;
+}
+
+void runs_keep(struct runs *r, void *p)
+{
+    unsigned units = units_for(run_bytes(p));
+    if (r->looks-- == 0)
+        look_around(r);
+    if (units > r->most) {
+        run_free(p, true);
+        return;
+    }
+    unsigned i = next_slot(r);
+    send_back(r, i);
+    while (r->kept + units > r->most)
+        send_back(r, i = next_slot(r));
+    put(r, i, p, units);
+}
+
+void runs_drop_one(struct runs *r)
+{
+    for (unsigned tries = RUNS_MOST; tries > 0; tries--) {
+        unsigned i = next_slot(r);
+        if (r->run[i] != NULL) {
+            send_back(r, i);
+            return;
+        }
+    }
+}
+
+void runs_drop(struct runs *r)
+{
+    for (unsigned i = 0; i < RUNS_MOST; i++)
+        send_back(r, i);
+}
+
+void runs_age(struct runs *r)
+{
+    if (!r->was_taken)
+        runs_drop_one(r);
+    r->was_taken = false;
+}
+
+void runs_mend(struct runs *r)
+{
+    r->kept = 0;
+    for (unsigned i = 0; i < RUNS_MOST; i++) {
+        if (r->run[i] != NULL && registry_word(r->run[i]) != UNIT_KEPT)
+            r->run[i] = NULL;
+        r->units[i] = r->run[i] != NULL ? (uint8_t)units_for(run_bytes(r->run[i])) : 0;
+        r->kept += r->units[i];
+    }
+}

@@ -1,0 +1,49 @@
+/*
+ * runs.h: the runs (global/run.h) that a heap has freed and keeps for itself.
+ *
+ * A run that goes back to its segment costs writes to lines that all threads share, and the next search costs more of
+ * them. Who takes buffers about as often as it returns them gets its own back instead. Few are kept: 16, and of an
+ * eighth of all that is in use the heap's part, 4 MiB at most. The rest goes back, the one that was kept longest first;
+ * and one at each round of the heap's looks at its classes, if none was taken meanwhile.
+ *
+ * The word of a kept run says UNIT_KEPT: it is not allocated, nor free for others.
+ *
+ * SYNCHRONIZATION: owner only. In the child of a fork, what a thread had in its hands is taken back, and the heap of one
+ * that vanished in a slow path is mended. So a run comes into a slot, and goes out of it, while its word says
+ * UNIT_FREE: then it was on its way. Else it stays.
+ */
+#ifndef HAK_RUNS_H
+#define HAK_RUNS_H
+
+#include "../global/base.h"
+
+#define RUNS_MOST 16u
+
+struct runs {
+    void *run[RUNS_MOST];     /* owner only: NULL: none */
+    uint8_t units[RUNS_MOST]; /* owner only: 0 if there is none */
+    uint32_t oldest;          /* owner only: the slot that is filled or emptied next */
+    uint32_t kept;            /* owner only: units of all of them */
+    uint32_t most;            /* owner only: how many these may be, as of the last look */
+    uint32_t looks;           /* owner only: runs until the next look */
+    bool was_taken;           /* owner only: one was, in this round */
+};
+
+/* One of at least as many bytes, and at most an eighth more; NULL: there is none. */
+void *runs_take(struct runs *r, size_t bytes);
+/* Keeps a run that was freed; some others may go back. */
+void runs_keep(struct runs *r, void *p);
+/* The next of the heap's rounds begins. */
+void runs_age(struct runs *r);
+/* One goes back, if there is one. */
+void runs_drop_one(struct runs *r);
+void runs_drop(struct runs *r);
+/* In the child of a fork, for who vanished inside of it: what was on its way is in no slot, and the counts are right. */
+void runs_mend(struct runs *r);
+
+HAK_INLINE size_t runs_bytes(const struct runs *r)
+{
+    return (size_t)r->kept * UNIT_SIZE;
+}
+
+#endif

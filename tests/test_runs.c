@@ -1,0 +1,278 @@
+/*
+ * test_runs.c: the runs that a heap keeps: which come back, how many stay, and where they are after a fork.
+ */
+#include "testing.h"
+
+#include "fast/heap.h"
+#include "global/run.h"
+#include "global/segment.h"
+
+#include <hakmem.h>
+
+#include <pthread.h>
+#include <string.h>
+
+static struct runs r;
+
+static void *make(unsigned units)
+{
+    bool zeroed;
+    return run_alloc(units * UNIT_SIZE, 16, &zeroed);
+}
+
+/* A bound that no look around changes. */
+static int set_up(void **state)
+{
+    (void)state;
+    r = (struct runs){.most = 64, .looks = UINT32_MAX};
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    runs_drop(&r);
+    return r.kept == 0 ? 0 : -1;
+}
+
+static void test_a_kept_run_comes_back(void **state)
+{
+    (void)state;
+    void *p = make(3);
+    runs_keep(&r, p);
+    assert_int_equal(registry_word(p), UNIT_KEPT);
+    assert_int_equal(runs_bytes(&r), 3 * UNIT_SIZE);
+    assert_ptr_equal(runs_take(&r, 2 * UNIT_SIZE + 1), p);
+    assert_int_equal(registry_word(p), UNIT_RUN);
+    assert_int_equal(runs_bytes(&r), 0);
+    assert_null(runs_take(&r, 3 * UNIT_SIZE));
+    run_free(p, true);
+}
+
+static void test_little_is_wasted(void **state)
+{
+    (void)state;
+    void *p = make(9);
+    runs_keep(&r, p);
+    assert_null(runs_take(&r, 10 * UNIT_SIZE));
+    assert_null(runs_take(&r, 7 * UNIT_SIZE));
+    assert_ptr_equal(runs_take(&r, 8 * UNIT_SIZE), p);
+    run_free(p, true);
+}
+
+static void test_the_oldest_goes_first(void **state)
+{
+    (void)state;
+    void *p[RUNS_MOST + 1];
+    for (unsigned i = 0; i <= RUNS_MOST; i++)
+        p[i] = make(2);
+    for (unsigned i = 0; i <= RUNS_MOST; i++)
+        runs_keep(&r, p[i]);
+    assert_int_equal(registry_word(p[0]), UNIT_FREE);
+    for (unsigned i = 1; i <= RUNS_MOST; i++)
+        assert_int_equal(registry_word(p[i]), UNIT_KEPT);
+    runs_drop_one(&r);
+    assert_int_equal(registry_word(p[1]), UNIT_FREE);
+    assert_int_equal(r.kept, 2 * (RUNS_MOST - 1));
+}
+
+static void test_units_are_bounded(void **state)
+{
+    (void)state;
+    r.most = 10;
+    void *large = make(11);
+    runs_keep(&r, large);
+    assert_int_equal(registry_word(large), UNIT_FREE);
+    void *p[5];
+    for (unsigned i = 0; i < 5; i++)
+        p[i] = make(4);
+    for (unsigned i = 0; i < 5; i++) {
+        runs_keep(&r, p[i]);
+        assert_in_range(r.kept, 4, 10);
+    }
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(registry_word(p[i]), i < 3 ? UNIT_FREE : UNIT_KEPT);
+}
+
+static void test_the_bound_is_a_part_of_what_is_in_use(void **state)
+{
+    (void)state;
+    enum { RUNS = 40, UNITS = 8 };
+    void *p[RUNS];
+    for (int i = 0; i < RUNS; i++)
+        p[i] = make(UNITS);
+    r.looks = 0;
+    runs_keep(&r, p[0]);
+    assert_in_range(r.most, RUNS * UNITS / 8, RUNS * UNITS / 8 + 4);
+    segment_count_heaps(4);
+    r.looks = 0;
+    runs_keep(&r, p[1]);
+    assert_in_range(r.most, RUNS * UNITS / 8 / 5, RUNS * UNITS / 8 / 4 + 4);
+    segment_count_heaps(-4);
+    for (int i = 2; i < RUNS; i++)
+        run_free(p[i], true);
+}
+
+static void test_what_nobody_takes_goes(void **state)
+{
+    (void)state;
+    void *p = make(2), *q = make(3);
+    runs_keep(&r, p);
+    runs_keep(&r, q);
+    assert_ptr_equal(runs_take(&r, UNIT_SIZE * 3), q);
+    runs_age(&r);
+    assert_int_equal(registry_word(p), UNIT_KEPT);
+    runs_age(&r);
+    assert_int_equal(registry_word(p), UNIT_FREE);
+    run_free(q, true);
+}
+
+/* A thread vanished between two steps of filling a slot, or of emptying it: its run is taken back, and the others stay. */
+static void test_what_was_on_its_way_is_taken_back(void **state)
+{
+    (void)state;
+    void *p[3];
+    for (unsigned i = 0; i < 3; i++)
+        runs_keep(&r, p[i] = make(2));
+    long used = segment_used_bytes();
+    registry_set_word(p[1], UNIT_FREE);
+    r.kept = r.units[2] = 1; /* as they may be then */
+    runs_mend(&r);
+    assert_int_equal(r.kept, 4);
+    segment_take_back();
+    assert_int_equal(used - segment_used_bytes(), 2 * UNIT_SIZE);
+    assert_ptr_equal(runs_take(&r, 2 * UNIT_SIZE), p[0]);
+    assert_ptr_equal(runs_take(&r, 2 * UNIT_SIZE), p[2]);
+    assert_null(runs_take(&r, 2 * UNIT_SIZE));
+    run_free(p[0], true);
+    run_free(p[2], true);
+}
+
+/* Of a heap that did not vanish in a slow path they stay. */
+static void test_what_is_kept_is_not_on_its_way(void **state)
+{
+    (void)state;
+    void *p = make(5);
+    runs_keep(&r, p);
+    long used = segment_used_bytes();
+    segment_take_back();
+    assert_int_equal(segment_used_bytes(), used);
+    assert_ptr_equal(runs_take(&r, 5 * UNIT_SIZE), p);
+    run_free(p, true);
+}
+
+static uint32_t kept_now(void)
+{
+    return heap_current->runs.kept;
+}
+
+enum { BUFFERS = 64, BUFFER = 2 * UNIT_SIZE + 1 };
+
+static void *free_all(void *buffers)
+{
+    for (int i = 0; i < BUFFERS; i++)
+        hak_free(((void **)buffers)[i]);
+    return heap_current->runs.kept == 0 ? NULL : buffers;
+}
+
+static void test_who_only_frees_keeps_none(void **state)
+{
+    (void)state;
+    void *p[BUFFERS], *kept;
+    pthread_t thread;
+    for (int i = 0; i < BUFFERS; i++)
+        p[i] = hak_malloc(BUFFER);
+    assert_int_equal(pthread_create(&thread, NULL, free_all, p), 0);
+    pthread_join(thread, &kept);
+    assert_null(kept);
+}
+
+static void test_buffers_come_back_and_are_zeroed_for_calloc(void **state)
+{
+    (void)state;
+    void *p[BUFFERS];
+    for (int i = 0; i < BUFFERS; i++)
+        memset(p[i] = hak_malloc(BUFFER), 0xff, BUFFER);
+    for (int round = 0; round < 20; round++)
+        for (int i = 0; i < BUFFERS; i++) {
+            hak_free(p[i]);
+            void *q = hak_malloc(BUFFER);
+            assert_true(round == 0 || q == p[i]);
+            p[i] = q;
+        }
+    hak_free(p[0]);
+    assert_in_range(kept_now(), 1, 64);
+    p[0] = hak_calloc(1, BUFFER);
+    for (int i = 0; i < BUFFER; i++)
+        assert_int_equal(((char *)p[0])[i], 0);
+    void *aligned = hak_aligned_alloc(MIB(1), BUFFER);
+    assert_int_equal((uintptr_t)aligned % MIB(1), 0);
+    hak_free(aligned);
+    for (int i = 0; i < BUFFERS; i++)
+        hak_free(p[i]);
+    assert_true(kept_now() > 0);
+    hak_malloc_trim(0);
+    assert_int_equal(kept_now(), 0);
+}
+
+/* Once its thread takes other blocks only. */
+static void test_what_a_heap_keeps_ages(void **state)
+{
+    (void)state;
+    enum { SMALL = 200000 };
+    static void *p[BUFFERS], *small[SMALL];
+    for (int i = 0; i < BUFFERS; i++)
+        p[i] = hak_malloc(BUFFER);
+    for (int i = 0; i < BUFFERS; i++)
+        hak_free(p[i]);
+    assert_true(kept_now() > 0);
+    for (int i = 0; i < SMALL; i++)
+        small[i] = hak_malloc(64);
+    assert_int_equal(kept_now(), 0);
+    for (int i = 0; i < SMALL; i++)
+        hak_free(small[i]);
+}
+
+static void *end_with_some(void *heap)
+{
+    void *p[BUFFERS];
+    for (int i = 0; i < BUFFERS; i++)
+        p[i] = hak_malloc(BUFFER);
+    for (int i = 0; i < BUFFERS; i++)
+        hak_free(p[i]);
+    *(struct heap **)heap = heap_current;
+    return kept_now() > 0 ? NULL : heap;
+}
+
+static void test_an_ended_thread_keeps_none(void **state)
+{
+    (void)state;
+    struct heap *h;
+    void *had_none;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, end_with_some, &h), 0);
+    pthread_join(thread, &had_none);
+    assert_null(had_none);
+    assert_int_equal(h->runs.kept, 0);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_kept_run_comes_back),
+        TEST(test_little_is_wasted),
+        TEST(test_the_oldest_goes_first),
+        TEST(test_units_are_bounded),
+        TEST(test_the_bound_is_a_part_of_what_is_in_use),
+        TEST(test_what_nobody_takes_goes),
+        TEST(test_what_was_on_its_way_is_taken_back),
+        TEST(test_what_is_kept_is_not_on_its_way),
+        TEST(test_who_only_frees_keeps_none),
+        TEST(test_buffers_come_back_and_are_zeroed_for_calloc),
+        TEST(test_what_a_heap_keeps_ages),
+        TEST(test_an_ended_thread_keeps_none),
+    };
+    return RUN_TESTS(tests);
+}
