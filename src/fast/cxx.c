@@ -9,8 +9,10 @@
  *
  * SYNCHRONIZATION: as malloc and free.
  */
+#include "counters.h"
+#include "heap.h"
 #include "names.h"
-#include "../global/base.h"
+#include "slow.h"
 #include "../global/os.h"
 
 #include <dlfcn.h>
@@ -60,7 +62,7 @@ static _Noreturn void throw_bad_alloc(size_t size)
 
 /* ---- throwing ---- */
 
-static HAK_COLD void *new_slow(size_t size, size_t alignment)
+static HAK_COLD void *new_again(size_t size, size_t alignment)
 {
     for (;;) {
         void *p = hak_aligned_alloc(alignment, size);
@@ -71,16 +73,37 @@ static HAK_COLD void *new_slow(size_t size, size_t alignment)
     }
 }
 
+static HAK_NOINLINE void *new_slow(size_t size, struct heap *h)
+{
+    void *p = malloc_slow(size, h);
+    return HAK_LIKELY(p != NULL) ? p : new_again(size, 1);
+}
+
+HAK_INLINE void *take(struct heap *h, size_t place, size_t size)
+{
+    void *p = heap_pop(h, place);
+    if (HAK_UNLIKELY(p == NULL))
+        return new_slow(size, h);
+    heap_leave(h);
+    return p;
+}
+
+/* As hak_malloc: to call that would cost half as much again. */
 static void *hak_new(size_t size)
 {
-    void *p = hak_malloc(size);
-    return HAK_LIKELY(p != NULL) ? p : new_slow(size, 1);
+    COUNT(malloc);
+    struct heap *h = heap_enter();
+    if (HAK_LIKELY(size <= SIZE_TINY_MAX))
+        return take(h, size_to_tiny_bin_place(size), size);
+    if (HAK_LIKELY(size <= SIZE_SLAB_MAX))
+        return take(h, size_to_l2_bin_place(size), size);
+    return new_slow(size, h);
 }
 
 static void *hak_new_aligned(size_t size, size_t alignment)
 {
     void *p = hak_aligned_alloc(alignment, size);
-    return HAK_LIKELY(p != NULL) ? p : new_slow(size, alignment);
+    return HAK_LIKELY(p != NULL) ? p : new_again(size, alignment);
 }
 
 /* ---- not throwing ---- */

@@ -26,13 +26,12 @@
 #define BIN_LEAST      4
 #define BIN_SMALL      KIB(8) /* of a class that is not in demand */
 #define BIN_MOST       4096
-#define BIN_GROWN      4  /* times the first bound */
-#define BIN_LEAN       64 /* blocks: a bin of as few, or fewer, shrinks to none, unless in demand */
-#define OVERFLOWS_MOST 4  /* without running out, until a bin shrinks */
-#define OVERFLOWS_LEAN 16 /* the same, to none: such a bin gives back little each time */
-#define BIN_LEANEST    32 /* a bin of a class in demand shrinks to that instead */
-#define FLUSHED_MOST   64 /* blocks at once, of a class in demand */
-#define SLOT_WORTH     4  /* blocks in a slot of the out-buffer */
+#define BIN_GROWN      4   /* times the first bound */
+#define BIN_LEAN       128 /* blocks: a bin of as few, or fewer, shrinks to none, unless in demand */
+#define OVERFLOWS_MOST 4   /* without running out, until a bin shrinks */
+#define OVERFLOWS_LEAN 16  /* the same, to none: such a bin gives back little each time */
+#define FLUSHED_MOST   64  /* blocks at once, of a class in demand */
+#define SLOT_WORTH     4   /* blocks in a slot of the out-buffer */
 #define GROWN_BYTES    MIB(4)  /* beyond the first bounds, of all bins of a heap */
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
 #define CLOCKS_QUICK   1u      /* of processor_clock: about 0.1 ms */
@@ -124,8 +123,6 @@ void heap_bin_ran_over(struct heap *h, unsigned class_no)
         resize_bin(h, class_no, limit / 2); /* the next frees flush the rest */
     else if (is_only_freed(h, class_no) && is_to_close(h, class_no))
         end_demand(h, class_no);
-    else if (limit > BIN_LEANEST)
-        resize_bin(h, class_no, BIN_LEANEST);
 }
 
 static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limit)
