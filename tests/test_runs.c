@@ -109,7 +109,13 @@ static void test_the_bound_is_a_part_of_what_is_in_use(void **state)
     runs_keep(&r, p[1]);
     assert_in_range(r.most, RUNS * UNITS / 8 / 5, RUNS * UNITS / 8 / 4 + 4);
     segment_count_heaps(-4);
-    for (int i = 2; i < RUNS; i++)
+    segment_set_purge_limit(0);
+    r.looks = 0;
+    runs_keep(&r, p[2]);
+    assert_int_equal(registry_word(p[2]), UNIT_FREE);
+    assert_int_equal(r.most, 0);
+    segment_set_purge_limit(128);
+    for (int i = 3; i < RUNS; i++)
         run_free(p[i], true);
 }
 

@@ -349,6 +349,43 @@ static void test_what_others_freed_comes_with_ones_own(void **state)
     free_rest(&a, s, blocks);
 }
 
+static void test_the_oldest_is_looked_at(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&b, CLASS, &blocks);
+    owned_put(&b, s, pop(&blocks));
+    owned_push_remote(&a, s, pop(&blocks));
+    uint32_t others_back = b.others_back;
+    owned_look_at_oldest(&b, CLASS);
+    assert_true(lf_stack_is_empty(&s->remote));
+    assert_int_equal(slab_used(s), 62);
+    assert_int_equal(b.others_back, others_back + 1);
+    free_rest(&b, s, blocks);
+}
+
+static void test_what_is_not_wanted_any_more_goes_by_and_by(void **state)
+{
+    (void)state;
+    enum { COUNT = 100 };
+    static struct block *blocks[COUNT];
+    struct slab *slabs[COUNT];
+    b.count_most = COUNT;
+    b.claim_most = b.idle_most = MIB(1);
+    for (int i = 0; i < COUNT; i++) {
+        slabs[i] = abandon(&blocks[i]);
+        assert_true(owned_put_or_claim(&b, slabs[i], pop(&blocks[i])));
+    }
+    owned_set_none(&b, CLASS, true);
+    assert_in_range(owned_count(&b), 20, COUNT - 20);
+    owned_keep_bounds(&b, CLASS);
+    assert_int_equal(owned_count(&b), 0);
+    for (int i = 0; i < COUNT; i++)
+        free_rest(&a, slabs[i], blocks[i]);
+    owned_set_none(&b, CLASS, false);
+    assert_all_free(slabs, COUNT);
+}
+
 /* Beyond the first, only as long as little is idle in what it owns. */
 static void test_what_is_claimed_for_a_few_blocks_is_bounded(void **state)
 {
@@ -364,8 +401,10 @@ static void test_what_is_claimed_for_a_few_blocks_is_bounded(void **state)
     assert_false(owned_put_or_claim(&b, second, chain));
     assert_int_equal(owner_of(second), SLAB_SHARED);
     b.claim_most = b.idle_bytes;
+    uint32_t others_back = b.others_back;
     assert_true(owned_put_or_claim(&b, second, chain) && owned_has(&b, second));
-    assert_int_equal(second->free_count, 2); /* the other one's as well */
+    assert_int_equal(second->free_count, 2);      /* the other one's as well */
+    assert_int_equal(b.others_back, others_back); /* which was freed before it was b's */
     free_rest(&b, first, blocks[0]);
     free_rest(&b, second, blocks[1]);
     assert_int_equal(owned_count(&b), 0);
@@ -403,6 +442,12 @@ static void test_who_is_undisturbed_owns_much(void **state)
     segment_count_heaps(-3);
     for (int i = 0; i < 76; i++) /* the few that others free change nothing */
         free_a_slab(10);
+    assert_true(b.undisturbed);
+    owned_disown_all(&b); /* another thread may have it next */
+    owned_look_around(&b);
+    assert_true(!b.undisturbed && b.count_most == OWNED_LEAST);
+    for (int i = 0; i < 64; i++)
+        free_a_slab(0);
     assert_true(b.undisturbed);
     for (int i = 0; i < 16; i++)
         free_a_slab(i < 15 ? 63 : 62); /* far less than 4096, but too many */
@@ -1032,6 +1077,8 @@ int main(void)
         TEST(test_one_block_changes_no_list),
         TEST(test_no_block_goes_back_just_so_beyond_the_bounds),
         TEST(test_what_others_freed_comes_with_ones_own),
+        TEST(test_the_oldest_is_looked_at),
+        TEST(test_what_is_not_wanted_any_more_goes_by_and_by),
         TEST(test_who_is_undisturbed_owns_much),
         TEST(test_what_is_claimed_for_a_few_blocks_is_bounded),
         TEST(test_who_owns_too_many_gives_some_up),

@@ -193,6 +193,7 @@ void heap_begin_refill(struct heap *h)
         owned_look_around(&h->owned);
         runs_age(&h->runs);
     }
+    owned_look_at_oldest(&h->owned, class_no);
     owned_keep_bounds(&h->owned, class_no);
 }
 
@@ -402,6 +403,7 @@ static int32_t flush_some(struct heap *h, struct bin *bin, int32_t most)
 {
     struct chain chain = same_slab(bin->head, most);
     bin->head = chain_last(chain)->next;
+    atomic_signal_fence(memory_order_seq_cst); /* in one list at most */
     bin->room += (int32_t)chain.count;
     flush_chain(h, slab_of(chain.first), chain, (int32_t)chain.count == most || bin->head == NULL);
     return (int32_t)chain.count;
@@ -416,6 +418,7 @@ HAK_INLINE bool flush_one(struct heap *h, struct bin *bin, size_t bytes)
     if (s == NULL || !owned_is_for_one(&h->owned, s))
         return false;
     bin->head = next;
+    atomic_signal_fence(memory_order_seq_cst); /* in one list at most */
     bin->room++;
     owned_put_one(&h->owned, s, b, bytes);
     return true;
@@ -440,8 +443,10 @@ void heap_flush_full(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     int32_t count = flush_count(bin);
+    unsigned by_turns = h->flushes++ % SIZE_CLASS_COUNT;
     owned_look_around(&h->owned);
-    owned_keep_bounds(&h->owned, h->flushes++ % SIZE_CLASS_COUNT);
+    owned_look_at_oldest(&h->owned, by_turns);
+    owned_keep_bounds(&h->owned, by_turns);
     heap_flush_bin(h, bin, count);
     h->passed[class_no] += (uint16_t)count;
     if (h->passed[class_no] < bin->limit)
@@ -456,6 +461,7 @@ void heap_dissolve(struct heap *h)
         end_demand(h, i);
     outbuf_flush(&h->out, &h->owned);
     runs_drop(&h->runs);
+    owned_disown_all(&h->owned);
 }
 
 static void dissolve_to_spare(struct heap *h)

@@ -49,6 +49,7 @@ struct heap {
     size_t grown;     /* owner only: bytes by which bins may hold more than at first */
     uint32_t refills; /* owner only: a count */
     uint32_t flushes; /* owner only: the same, of heap_flush_full */
+    uint32_t larges;  /* owner only: the same, of runs and whales that came and went */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -152,11 +153,11 @@ void heap_flush_full(struct heap *h, unsigned class_no);
  * while it seldom runs out: that many threads allocate a little of each class is common, and bins and slabs of their
  * own would cost them more than their blocks do. Once a class is in demand, 96 KiB. A bin that runs over again and
  * again, and never runs out, is of a thread that only frees: each block that it keeps may be the last of its slab, so it
- * keeps ever fewer, and once it has not run out for about a second, none, until it does. One that runs over and out by turns is of a thread whose use
+ * keeps ever fewer, 128 or less, and once it has not run out for about a second, none, until it does. One that runs over and out by turns is of a thread whose use
  * swings by more than fits in: it may keep more. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);
-/* Before each refill. It looks at the classes by turns: one whose bin ran out long ago is not in demand any more. */
+/* Before each refill, and now and then where only large blocks come and go. It looks at the classes by turns: one whose bin ran out long ago is not in demand any more. */
 void heap_begin_refill(struct heap *h);
 
 /* A class is in demand when its bin has run out as often as this, each time soon after the last and with twice as many

@@ -46,7 +46,7 @@ struct mallinfo2 hak_mallinfo2(void)
         .hblkhd = c.whale_bytes,
         .uordblks = used,
         .fordblks = arena - min_size(used - census_whales_used(&c), arena),
-        .keepcost = c.dirty_units * UNIT_SIZE + c.cached_bytes,
+        .keepcost = c.dirty_units * UNIT_SIZE + c.cached_bytes + c.kept_bytes,
     };
 }
 
@@ -81,7 +81,8 @@ int hak_malloc_info(int options, FILE *stream)
         if (c.class[i].slabs != 0)
             fprintf(stream, "  <class size=\"%u\" slabs=\"%zu\" used=\"%zu\" made=\"%zu\"/>\n",
                     size_class_bytes[i], c.class[i].slabs, c.class[i].used, c.class[i].made);
-    fprintf(stream, "</slabs>\n<runs count=\"%zu\" size=\"%zu\"/>\n", c.runs, c.run_bytes);
+    fprintf(stream, "</slabs>\n<runs count=\"%zu\" size=\"%zu\" kept=\"%zu\"/>\n", c.runs,
+            c.run_bytes, c.kept_bytes);
     fprintf(stream, "<whales count=\"%zu\" size=\"%zu\" cached=\"%zu\"/>\n", c.whales,
             c.whale_bytes, c.cached_bytes);
     fprintf(stream, "<segments count=\"%zu\" size=\"%zu\" free=\"%zu\" dirty=\"%zu\"/>\n",
@@ -106,7 +107,7 @@ void hak_malloc_stats(void)
     census_take(&c);
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
         say_class(&c, i);
-    os_say("runs: %zu, %zu KiB", c.runs, c.run_bytes / 1024);
+    os_say("runs: %zu, %zu KiB; %zu KiB kept", c.runs, c.run_bytes / 1024, c.kept_bytes / 1024);
     os_say("whales: %zu, %zu KiB, of which cached %zu KiB", c.whales, c.whale_bytes / 1024,
            c.cached_bytes / 1024);
     os_say("segments: %zu, %zu KiB, of which free %zu KiB (%zu KiB hold memory)", c.segments,

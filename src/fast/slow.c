@@ -13,6 +13,7 @@
 #include <errno.h>
 
 #define REFILLS_A_PURGE 64 /* so that what stays shrinks in time */
+#define LARGES_A_LOOK   16 /* runs and whales that come or go */
 #define FEW_BACK        4  /* blocks at most, of a bin that is seldom wanted */
 #define REFILL_ENOUGH   16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
 
@@ -104,6 +105,13 @@ static void *map_large(size_t size, size_t alignment, bool *zeroed)
     return whale_alloc(size, alignment, zeroed);
 }
 
+/* Else who has come to use large blocks only would keep all that was for small ones. */
+static void count_large(struct heap *h)
+{
+    if (++h->larges % LARGES_A_LOOK == 0)
+        heap_begin_refill(h);
+}
+
 /* A run that the heap has kept. */
 static void *take_kept(struct heap *h, size_t size, size_t alignment, bool *zeroed)
 {
@@ -116,6 +124,7 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroe
     if (size > SIZE_MAX_ASK || alignment > SIZE_MAX_ASK / 2)
         return NULL;
     outbuf_tick(&h->out, &h->owned);
+    count_large(h);
     void *p = take_kept(h, size, alignment, zeroed);
     if (p == NULL)
         p = map_large(size, alignment, zeroed);
@@ -243,7 +252,10 @@ static void slab_free(struct heap *h, void *p)
 /* Without a heap there is no telling. */
 static bool comes_again(struct heap *h, size_t bytes)
 {
-    return h != NULL && owned_returns(&h->owned, units_for(bytes));
+    if (h == NULL)
+        return false;
+    count_large(h);
+    return owned_returns(&h->owned, units_for(bytes));
 }
 
 /* Who only frees keeps none. */

@@ -22,6 +22,8 @@ static void count_unit(struct census *c, struct segment *s, unsigned unit)
     if (word == UNIT_RUN) {
         c->runs++;
         c->run_bytes += segment_run_bytes(s, unit);
+    } else if (word == UNIT_KEPT) {
+        c->kept_bytes += segment_run_bytes(s, unit);
     } else if (unit_word_is_slab(word)) {
         count_slab(c, &s->slab[unit]);
     }

@@ -25,6 +25,7 @@ struct census {
     size_t whales;
     size_t whale_bytes;
     size_t cached_bytes; /* of freed whales */
+    size_t kept_bytes;   /* of freed runs, which heaps keep for themselves */
     size_t meta_bytes;
 };
 

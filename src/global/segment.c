@@ -190,7 +190,8 @@ struct search {
     uint64_t allowed; /* where it may start */
     uint64_t clean;   /* all bits: clean units will do; none: dirty ones are wanted */
     bool down;        /* from the highest segment down, not from the lowest up */
-    unsigned looks;   /* how many more segments are looked at */
+    unsigned looks;   /* how many more segments, and groups of them, are looked at */
+    bool all;         /* those as well that are said to be cut up */
 };
 
 static struct units take_from(struct segment *s, const struct search *search)
@@ -376,10 +377,11 @@ static uint64_t hints_of(uint32_t at, const struct search *search)
                                 memory_order_acquire);
 }
 
-static bool is_cut_up(struct group *group, unsigned i, unsigned count)
+/* Known to lack such a run. */
+static bool is_cut_up(struct group *group, unsigned i, const struct search *search)
 {
-    uint8_t cut_up = atomic_load_explicit(&group->cut_up[i], memory_order_relaxed);
-    return cut_up != 0 && cut_up <= count;
+    unsigned cut_up = atomic_load_explicit(&group->cut_up[i], memory_order_relaxed);
+    return cut_up - 1u < search->count && !search->all; /* 0: nothing is known */
 }
 
 static struct units take_from_group(uint32_t at, struct search *search)
@@ -389,12 +391,13 @@ static struct units take_from_group(uint32_t at, struct search *search)
     if (hints == 0)
         return taken;
     struct group *group = group_at(at); /* is there: a segment of it has given a hint */
+    search->looks--;                    /* for the group: those that are cut up are passed over */
     while (hints != 0 && taken.units == 0 && search->looks > 0) {
         unsigned i = search->down ? highest(hints) : lowest(hints);
-        struct segment *s = atomic_load_explicit(&group->segment[i], memory_order_acquire);
         hints &= ~((uint64_t)1 << i);
-        if (is_cut_up(group, i, search->count))
+        if (is_cut_up(group, i, search))
             continue;
+        struct segment *s = atomic_load_explicit(&group->segment[i], memory_order_acquire);
         taken = take_from(s, search);
         search->looks--;
         if (taken.units == 0)
@@ -433,10 +436,11 @@ static struct units search_dirty(struct search *search)
 struct units segment_take(unsigned count, size_t alignment)
 {
     uint64_t allowed = aligned_starts(alignment);
-    struct search dirty = {count, allowed, 0, false,
-                           count == 1 ? RUN_SEARCH_MOST : DIRTY_LOOKS_RUN};
-    struct search any = {count, allowed, ALL_UNITS, false, RUN_SEARCH_MOST};
-    struct search newest = {count, allowed, ALL_UNITS, true, RUN_SEARCH_MOST};
+    struct search dirty = {count, allowed, 0, false, count == 1 ? RUN_SEARCH_MOST : DIRTY_LOOKS_RUN,
+                           false};
+    struct search any = {count, allowed, ALL_UNITS, false, RUN_SEARCH_MOST, false};
+    struct search newest = {count, allowed, ALL_UNITS, true, RUN_SEARCH_MOST, false};
+    struct search last = {count, allowed, ALL_UNITS, false, UINT_MAX, true};
     struct units taken = {0};
     COUNT(unit);
     if (segment_dirty_units() >= (long)count)
@@ -445,7 +449,11 @@ struct units segment_take(unsigned count, size_t alignment)
         taken = search_groups(&any, group_count());
     if (taken.units == 0 && any.looks == 0)
         taken = search_groups(&newest, group_count());
-    return taken.units != 0 ? taken : take_from_new(count);
+    if (taken.units == 0)
+        taken = take_from_new(count);
+    if (taken.units == 0 && count > 1) /* who was to say that one is free may have been stopped */
+        taken = search_groups(&last, group_count());
+    return taken;
 }
 
 /* ---- purging ---- */
@@ -557,6 +565,11 @@ long segment_dirty_units(void)
 long segment_used_bytes(void)
 {
     return swing_used(&in_use) * (long)UNIT_SIZE;
+}
+
+bool segment_keeps_dirty(void)
+{
+    return atomic_load_explicit(&purge_limit_units, memory_order_relaxed) != 0;
 }
 
 void segment_set_purge_limit(long units)

@@ -100,6 +100,7 @@ long segment_used_bytes(void);
 void segment_purge_some(long taken);
 /* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
+bool segment_keeps_dirty(void);
 /* How many heaps are in use, 1 at least. After a fork it may be too few, or too many. */
 long segment_heaps(void);
 /* So many more (or fewer) heaps are in use. */

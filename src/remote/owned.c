@@ -12,6 +12,7 @@
 #define UNITS_OF_LATE 4096u /* 256 MiB */
 #define TAKEN_LEAST   2u    /* a heap that comes again takes as large a part of what it returns */
 #define GIVEN_UP_MOST 4u    /* slabs at once, where the bounds have become narrower */
+#define DISOWNED_MOST 64u   /* the same, of a class of which none is to be owned any more */
 #define JUDGED        4096u /* blocks that came back, until it is said who disturbs whom */
 #define OTHERS_PART   4u    /* if others have freed such a part of them, they do */
 #define POPS_MOST     64u /* SHARED slabs that one search tries: others may have claimed them all */
@@ -119,18 +120,26 @@ static bool release_if_empty(struct owned *o, struct slab *s)
     return true;
 }
 
-/* Takes over what others have pushed; the slab is in no list. */
-static void drain(struct owned *o, struct slab *s)
+/* Takes over what others have pushed; the slab is in no list. How many blocks that were. */
+static uint32_t drain_uncounted(struct slab *s)
 {
+    uint32_t count = 0;
     if (lf_stack_is_empty(&s->remote))
-        return;
+        return 0;
     struct block *next = (struct block *)lf_stack_pop_all_upmc(&s->remote);
     while (next != NULL) {
         struct chain chain = chain_read(next);
         next = chain_last(chain)->next;
-        o->others_back += chain.count;
+        count += chain.count;
         slab_put_owner(s, chain);
     }
+    return count;
+}
+
+/* Of a slab that o has owned for some time. */
+static void drain(struct owned *o, struct slab *s)
+{
+    o->others_back += drain_uncounted(s);
 }
 
 /* Takes back what the heap itself has freed. */
@@ -241,13 +250,44 @@ static struct slab *unlist_beyond(struct owned *o, unsigned class_no)
     return s;
 }
 
+static bool owns_none(const struct owned *o, unsigned class_no)
+{
+    return (o->deposits >> class_no & 1) != 0;
+}
+
+static void disown_some(struct owned *o, unsigned class_no, unsigned most)
+{
+    struct slab *s;
+    for (; most > 0 && (s = TAILQ_FIRST(&o->partial[class_no])) != NULL; most--) {
+        unlist_partial(o, s);
+        give_up(o, s);
+    }
+    for (; most > 0 && (s = TAILQ_FIRST(&o->full[class_no])) != NULL; most--) {
+        unlist_full(o, s);
+        give_up(o, s);
+    }
+}
+
 /* The caller's slab, if it has one, is in no list. */
 void owned_keep_bounds(struct owned *o, unsigned class_no)
 {
     struct slab *s;
+    if (owns_none(o, class_no))
+        disown_some(o, class_no, DISOWNED_MOST);
     for (unsigned tries = GIVEN_UP_MOST; tries > 0 && (s = unlist_beyond(o, class_no)) != NULL;
          tries--)
         give_up(o, s);
+}
+
+/* What others have freed into it may be all that says that they do. */
+void owned_look_at_oldest(struct owned *o, unsigned class_no)
+{
+    struct slab *s = TAILQ_LAST(&o->partial[class_no], slab_list);
+    if (s == NULL || lf_stack_is_empty(&s->remote))
+        return;
+    unlist_partial(o, s);
+    drain(o, s);
+    settle(o, s);
 }
 
 /* When so many blocks have come back, or as soon as others have freed too many of them. */
@@ -271,16 +311,11 @@ void owned_look_around(struct owned *o)
     o->idle_most = max_size(o->claim_most, OWNED_IDLE_LEAST);
 }
 
-static bool owns_none(const struct owned *o, unsigned class_no)
-{
-    return (o->deposits >> class_no & 1) != 0;
-}
-
 /* Of a slab that o has just claimed. */
 static void take_over(struct owned *o, struct slab *s)
 {
     set_owner_word(o, s);
-    drain(o, s);
+    drain_uncounted(s);
 }
 
 /* The same, to be kept. */
@@ -302,23 +337,12 @@ bool owned_claim(struct owned *o, struct slab *s)
     return true;
 }
 
-static void disown_class(struct owned *o, unsigned class_no)
-{
-    struct slab *s;
-    while ((s = TAILQ_FIRST(&o->partial[class_no])) != NULL) {
-        unlist_partial(o, s);
-        give_up(o, s);
-    }
-    while ((s = TAILQ_FIRST(&o->full[class_no])) != NULL) {
-        unlist_full(o, s);
-        give_up(o, s);
-    }
-}
-
 void owned_disown_all(struct owned *o)
 {
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        disown_class(o, i);
+        disown_some(o, i, UINT_MAX);
+    o->undisturbed = false; /* whoever comes next */
+    o->own_back = o->others_back = 0;
 }
 
 /* To own a slab whose only block is out would gain nothing. */
@@ -333,7 +357,7 @@ void owned_set_none(struct owned *o, unsigned class_no, bool none)
     none = none || is_whole_unit(class_no);
     o->deposits = none ? o->deposits | bit : o->deposits & ~bit;
     if (none)
-        disown_class(o, class_no);
+        disown_some(o, class_no, DISOWNED_MOST); /* owned_keep_bounds goes on */
 }
 
 /* ---- blocks out, blocks back ---- */

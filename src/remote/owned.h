@@ -118,7 +118,9 @@ HAK_INLINE void owned_put_one(struct owned *o, struct slab *s, struct block *b, 
 
 /* Its bounds anew, by how many heaps there are now, and how much is in use. */
 void owned_look_around(struct owned *o);
-/* Gives up a few slabs of a class, if it is beyond them. */
+/* Takes over what others have freed into the oldest partial slab of a class. By turns it looks at all. */
+void owned_look_at_oldest(struct owned *o, unsigned class_no);
+/* Gives up a few slabs of a class, if it is beyond them, or is to own none. */
 void owned_keep_bounds(struct owned *o, unsigned class_no);
 
 /* Makes o the owner if the slab has none. It then takes over what is in the remote stack, and the slab
@@ -141,9 +143,9 @@ HAK_INLINE void owned_claim_none(struct owned *o, unsigned class_no)
     o->deposits |= (uint64_t)1 << class_no;
 }
 
-/* Whether the heap owns no slabs of this class from now on. */
+/* Whether the heap is to own no slabs of this class from now on: it gives up some at once, and the rest by and by. */
 void owned_set_none(struct owned *o, unsigned class_no, bool none);
-/* Gives up every slab. */
+/* Gives up every slab. Nothing is known of who disturbs whom then. */
 void owned_disown_all(struct owned *o);
 
 #endif
