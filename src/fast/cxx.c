@@ -79,24 +79,15 @@ static HAK_NOINLINE void *new_slow(size_t size, struct heap *h)
     return HAK_LIKELY(p != NULL) ? p : new_again(size, 1);
 }
 
-HAK_INLINE void *take(struct heap *h, size_t place, size_t size)
-{
-    void *p = heap_pop(h, place);
-    if (HAK_UNLIKELY(p == NULL))
-        return new_slow(size, h);
-    heap_leave(h);
-    return p;
-}
-
 /* As hak_malloc: to call that would cost half as much again. */
 static void *hak_new(size_t size)
 {
     COUNT(malloc);
     struct heap *h = heap_enter();
     if (HAK_LIKELY(size <= SIZE_TINY_MAX))
-        return take(h, size_to_tiny_bin_place(size), size);
+        return malloc_take(h, size_to_tiny_bin_place(size), size, new_slow);
     if (HAK_LIKELY(size <= SIZE_SLAB_MAX))
-        return take(h, size_to_l2_bin_place(size), size);
+        return malloc_take(h, size_to_l2_bin_place(size), size, new_slow);
     return new_slow(size, h);
 }
 

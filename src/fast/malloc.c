@@ -17,23 +17,14 @@
 
 #include <hakmem.h>
 
-HAK_INLINE void *take(struct heap *h, size_t place, size_t size)
-{
-    void *p = heap_pop(h, place);
-    if (HAK_UNLIKELY(p == NULL))
-        return malloc_slow(size, h);
-    heap_leave(h);
-    return p;
-}
-
 void *hak_malloc(size_t size)
 {
     COUNT(malloc);
     struct heap *h = heap_enter();
     if (HAK_LIKELY(size <= SIZE_TINY_MAX))
-        return take(h, size_to_tiny_bin_place(size), size);
+        return malloc_take(h, size_to_tiny_bin_place(size), size, malloc_slow);
     if (HAK_LIKELY(size <= SIZE_SLAB_MAX))
-        return take(h, size_to_l2_bin_place(size), size);
+        return malloc_take(h, size_to_l2_bin_place(size), size, malloc_slow);
     return malloc_slow(size, h);
 }
 

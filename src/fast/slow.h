@@ -38,6 +38,17 @@ void *malloc_slow(size_t size, struct heap *entered);
 void free_overflow(void *p, struct heap *h);
 void free_elsewhere(void *p, struct heap *entered);
 
+/* From the bin at a place, or else by `slow`; the heap is left. */
+HAK_INLINE void *malloc_take(struct heap *h, size_t place, size_t size,
+                             void *(*slow)(size_t size, struct heap *entered))
+{
+    void *p = heap_pop(h, place);
+    if (HAK_UNLIKELY(p == NULL))
+        return slow(size, h);
+    heap_leave(h);
+    return p;
+}
+
 /* Into the bin at a place; the heap is left. */
 HAK_INLINE void free_keep(struct heap *h, size_t place, void *p)
 {

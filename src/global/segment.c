@@ -121,6 +121,12 @@ static _Atomic(uint8_t) *cut_up_of(const struct segment *s)
     return &group_at(group_no(s))->cut_up[s->index % SEGMENTS_PER_GROUP];
 }
 
+/* By its hint: there is no run of as many. */
+static bool lacks_run(uint8_t cut_up, unsigned count)
+{
+    return cut_up != 0 && cut_up <= count;
+}
+
 /* Of `free`, as it is now. */
 static void hint_runs(struct segment *s, uint64_t free)
 {
@@ -134,8 +140,7 @@ static void hint_runs(struct segment *s, uint64_t free)
 static void hint_cut_up(struct segment *s, unsigned count)
 {
     _Atomic(uint8_t) *cut_up = cut_up_of(s);
-    uint8_t seen = atomic_load_explicit(cut_up, memory_order_relaxed);
-    if (seen != 0 && seen <= count)
+    if (lacks_run(atomic_load_explicit(cut_up, memory_order_relaxed), count))
         return;
     atomic_exchange_explicit(cut_up, (uint8_t)count, memory_order_seq_cst);
     hint_runs(s, atomic_load_explicit(&s->free, memory_order_seq_cst));
@@ -380,8 +385,8 @@ static uint64_t hints_of(uint32_t at, const struct search *search)
 /* Known to lack such a run. */
 static bool is_cut_up(struct group *group, unsigned i, const struct search *search)
 {
-    unsigned cut_up = atomic_load_explicit(&group->cut_up[i], memory_order_relaxed);
-    return cut_up - 1u < search->count && !search->all; /* 0: nothing is known */
+    uint8_t cut_up = atomic_load_explicit(&group->cut_up[i], memory_order_relaxed);
+    return lacks_run(cut_up, search->count) && !search->all;
 }
 
 static struct units take_from_group(uint32_t at, struct search *search)
