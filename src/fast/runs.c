@@ -16,8 +16,8 @@ static_assert(UNITS_PER_SEGMENT <= UINT8_MAX, "the units of a run fit");
 
 static void look_around(struct runs *r)
 {
-    size_t part = (size_t)max_long(segment_used_bytes(), 0) / (size_t)segment_heaps();
-    r->most = segment_keeps_dirty() ? (uint32_t)min_size(part / SHARE / UNIT_SIZE, UNITS_MOST) : 0;
+    size_t part = segment_used_bytes_a_heap() / SHARE;
+    r->most = segment_keeps_dirty() ? (uint32_t)min_size(part / UNIT_SIZE, UNITS_MOST) : 0;
     r->looks = LOOK_EACH;
 }
 

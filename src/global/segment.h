@@ -101,8 +101,8 @@ void segment_purge_some(long taken);
 /* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
 bool segment_keeps_dirty(void);
-/* How many heaps are in use, 1 at least. After a fork it may be too few, or too many. */
-long segment_heaps(void);
+/* Of units in use, by the number of heaps in use. After a fork these may be counted too few, or too many. */
+size_t segment_used_bytes_a_heap(void);
 /* So many more (or fewer) heaps are in use. */
 void segment_count_heaps(long more);
 /* In the child of a fork: so many are. */

@@ -303,7 +303,7 @@ static void judge(struct owned *o)
 void owned_look_around(struct owned *o)
 {
     judge(o);
-    size_t part = (size_t)max_long(segment_used_bytes(), 0) / (size_t)segment_heaps();
+    size_t part = segment_used_bytes_a_heap();
     size_t slabs = o->undisturbed ? min_size(OWNED_PARTS * part / UNIT_SIZE, OWNED_MOST)
                                   : part / UNIT_SIZE / OWNED_SHARE;
     o->count_most = (uint32_t)max_size(slabs, OWNED_LEAST);
@@ -353,11 +353,12 @@ static bool is_whole_unit(unsigned class_no)
 
 void owned_set_none(struct owned *o, unsigned class_no, bool none)
 {
-    uint64_t bit = (uint64_t)1 << class_no;
-    none = none || is_whole_unit(class_no);
-    o->deposits = none ? o->deposits | bit : o->deposits & ~bit;
-    if (none)
-        disown_some(o, class_no, DISOWNED_MOST); /* owned_keep_bounds goes on */
+    if (!none && !is_whole_unit(class_no)) {
+        o->deposits &= ~((uint64_t)1 << class_no);
+        return;
+    }
+    owned_claim_none(o, class_no);
+    disown_some(o, class_no, DISOWNED_MOST); /* owned_keep_bounds goes on */
 }
 
 /* ---- blocks out, blocks back ---- */
@@ -393,6 +394,14 @@ struct chain owned_take_few(struct owned *o, struct slab *s, unsigned doubled)
     return chain;
 }
 
+/* The slab is in no list. */
+static void put_and_settle(struct owned *o, struct slab *s, struct chain chain)
+{
+    put(o, s, chain);
+    if (!release_if_empty(o, s))
+        settle(o, s);
+}
+
 void owned_put(struct owned *o, struct slab *s, struct chain chain)
 {
     if (slab_has_room_owner(s))
@@ -400,10 +409,8 @@ void owned_put(struct owned *o, struct slab *s, struct chain chain)
     else
         unlist_full(o, s);
     drain(o, s);
-    put(o, s, chain);
     owned_keep_bounds(o, slab_class(s));
-    if (!release_if_empty(o, s))
-        settle(o, s);
+    put_and_settle(o, s, chain);
 }
 
 /* False: it has an owner. */
@@ -427,9 +434,7 @@ static bool claim_and_put(struct owned *o, struct slab *s, struct chain chain)
     if (!may_claim(o, slab_class(s)) || !claim_owner(o, s))
         return false;
     take_over(o, s);
-    put(o, s, chain);
-    if (!release_if_empty(o, s))
-        settle(o, s);
+    put_and_settle(o, s, chain);
     return true;
 }
 
