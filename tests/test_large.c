@@ -196,6 +196,10 @@ static void test_whales_grow_where_they_are_or_move(void **state)
     assert_true(moved >= 10);
     p = whale_resize(p, MIB(2));
     assert_int_equal(whale_bytes(p), MIB(2));
+    p = whale_resize(p, MIB(2) - KIB(32)); /* is not worth a call */
+    assert_int_equal(whale_bytes(p), MIB(2));
+    p = whale_resize(p, MIB(2) - KIB(64));
+    assert_int_equal(whale_bytes(p), MIB(2) - KIB(64));
     whale_free(p, true);
     whale_drop_cache();
 }

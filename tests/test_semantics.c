@@ -169,6 +169,18 @@ static void test_realloc_between_all_sizes(void **state)
         }
 }
 
+static void test_realloc_leaves_the_smallest_where_it_is(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= 16; n++) {
+        char *p = malloc(16);
+        uintptr_t before = (uintptr_t)p;
+        p = realloc(p, n);
+        assert_int_equal((uintptr_t)p, before);
+        free(p);
+    }
+}
+
 static void test_realloc_null_and_zero(void **state)
 {
     (void)state;
@@ -391,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_overflowing_products),
         cmocka_unit_test(test_realloc_failure_keeps_the_block),
         cmocka_unit_test(test_realloc_between_all_sizes),
+        cmocka_unit_test(test_realloc_leaves_the_smallest_where_it_is),
         cmocka_unit_test(test_realloc_null_and_zero),
         cmocka_unit_test(test_realloc_grows_a_whale_without_copying),
         cmocka_unit_test(test_calloc_zeroes_reused_memory),

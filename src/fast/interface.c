@@ -92,7 +92,7 @@ static void *resize_in_place(void *block, uintptr_t word, size_t bytes, size_t s
 {
     if (word == UNIT_WHALE || word == UNIT_RUN)
         return large_resize(block, word, bytes, size);
-    return fits(size, bytes) ? block : NULL;
+    return fits(max_size(size, SIZE_GRANULE), bytes) ? block : NULL;
 }
 
 static HAK_NOINLINE void *realloc_more(void *block, size_t size)

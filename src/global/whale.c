@@ -472,11 +472,17 @@ static void *whale_move(struct whale *w, size_t size)
     return NULL;
 }
 
+/* What is left over is not worth a call. A cached whale is often a little longer than was asked for. */
+static bool is_about(size_t size, size_t had)
+{
+    return size < had && had - size < UNIT_SIZE;
+}
+
 void *whale_resize(void *p, size_t bytes)
 {
     struct whale *w = whale_of(p);
     size_t had = region_size(&w->region), size = page_up(bytes);
-    if (size == had || size_to_map(size) == had)
+    if (size == had || size_to_map(size) == had || is_about(size, had))
         return p;
     if (size > had)
         size = size_to_map(size);
