@@ -469,6 +469,54 @@ static void test_half_free_slabs_are_found(void **state)
         free(block[i]);
 }
 
+static int by_address(const void *a, const void *b)
+{
+    uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Where four blocks begin that are neighbours. */
+static size_t neighbours(void **block, size_t count)
+{
+    qsort(block, count, sizeof *block, by_address);
+    for (size_t i = 0; i + 3 < count; i++)
+        if ((char *)block[i + 3] - (char *)block[i] == 3 << 16)
+            return i;
+    return count;
+}
+
+/* What the thread itself keeps may be all that there is. Nothing is dirty, so nothing else is found to be given back. */
+static void test_what_the_thread_keeps_a_large_block_may_have(void **state)
+{
+    (void)state;
+    enum { BYTES = 60000, COUNT = 4000, AGAIN = 64 };
+    static void *block[COUNT];
+    assert_int_equal(mallopt(M_TRIM_THRESHOLD, 0), 1);
+    malloc_trim(0);
+    size_t count = fill_up(block, AGAIN, BYTES), again = AGAIN;
+    atomic_store(&calls_left, 0);
+    count += fill_up(block + count, COUNT - count, BYTES);
+    for (int round = 0; round < 4; round++) { /* so that the class is in demand, and has a bin */
+        for (size_t i = 0; i < again; i++)
+            free(block[i]);
+        again = fill_up(block, again, BYTES);
+    }
+    size_t first = neighbours(block, count);
+    for (size_t i = first; i < first + 4 && first < count; i++)
+        free(block[i]);
+    void *large = malloc(4 << 16);
+    atomic_store(&calls_left, -1); /* a failed assertion wants memory */
+    assert_int_equal(again, AGAIN);
+    assert_in_range(count, AGAIN, COUNT - 1);
+    assert_true(first < count);
+    assert_non_null(large);
+    free(large);
+    for (size_t i = 0; i < count; i++)
+        if (i < first || i >= first + 4)
+            free(block[i]);
+    mallopt(M_TRIM_THRESHOLD, 8 << 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -485,6 +533,7 @@ int main(void)
         cmocka_unit_test(test_address_space_limit),
         cmocka_unit_test(test_what_small_blocks_had_a_large_one_may_have),
         cmocka_unit_test(test_half_free_slabs_are_found),
+        cmocka_unit_test(test_what_the_thread_keeps_a_large_block_may_have),
     };
     return RUN_TESTS(tests);
 }

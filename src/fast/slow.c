@@ -128,8 +128,10 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroe
     void *p = take_kept(h, size, alignment, zeroed);
     if (p == NULL)
         p = map_large(size, alignment, zeroed);
-    if (p == NULL && give_back_all(h, 0))
+    if (p == NULL) {
+        give_back_all(h, 0); /* whatever it says: what the heap itself had is free now */
         p = map_large(size, alignment, zeroed);
+    }
     if (p == NULL)
         return NULL;
     owned_takes(&h->owned, units_for(size));
@@ -146,12 +148,13 @@ static void *done(struct heap *entered, struct heap *work, void *p)
     return p;
 }
 
-/* Once more, if there is no memory for a heap but something to give back. */
+/* Once more, if there is no memory for a heap. */
 static struct heap *open_to_allocate(struct heap *entered)
 {
     struct heap *h = heap_open(entered);
-    if (HAK_LIKELY(h != NULL) || !give_back_all(NULL, 0))
+    if (HAK_LIKELY(h != NULL))
         return h;
+    give_back_all(NULL, 0);
     variant_slow_leave();
     return heap_open(entered);
 }
