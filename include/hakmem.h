@@ -60,8 +60,8 @@ HAK_API void *hak_pvalloc(size_t size);
 /* How many bytes of the block may be used: what was asked for, or more. 0 for NULL. */
 HAK_API size_t hak_malloc_usable_size(const void *block);
 
-/* Gives back to the system what hakmem keeps for later: parked heaps, the calling thread's bins, free
- * pages, cached large blocks. `pad` bytes of free pages are kept. Returns 1 if there was anything. */
+/* Gives back to the system what hakmem keeps for later: parked heaps, the calling thread's bins, what is free in
+ * other threads' slabs and the buffers that they keep, free pages, cached large blocks. `pad` bytes of free pages are kept. Returns 1 if there was anything. */
 HAK_API int hak_malloc_trim(size_t pad);
 
 /* Statistics of the whole process. They look at other threads' heaps while these run: each figure was

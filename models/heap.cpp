@@ -1,6 +1,6 @@
 /*
  * heap.cpp: heaps change hands (src/fast/heap.c): parked and spare ones, borrowed ones, and those of
- * threads that vanished in fork.
+ * threads that vanished in fork; and what an idle one keeps is taken by another thread (relief.c).
  *
  * Invariants: a heap has one holder, who sees what the last one left in it; while it is held `holder`
  * says so; a heap that a slow path left half done is never taken; at rest each heap is held, in a stack,
@@ -15,7 +15,10 @@
 #define HEAPS 4
 
 #define HEAP_BUSY             1u
-#define HEAP_HELD(generation) (((generation) + 1u) << 1)
+#define HEAP_SEIZED           2u
+#define HEAP_LEFT             4u
+#define HEAP_STATES           7u
+#define HEAP_HELD(generation) (((generation) + 1u) << 3)
 
 struct heap {
     plain<int> bin;   /* what only its holder touches: even when whole */
@@ -61,7 +64,7 @@ struct heap_base {
 
     void set_holder(heap *h, unsigned holder)
     {
-        atomic_store_explicit(&h->holder, holder, memory_order_relaxed);
+        atomic_store_explicit(&h->holder, holder, order(IDLE_RELEASE, memory_order_release));
     }
 
     void set_busy(heap *h)
@@ -72,6 +75,15 @@ struct heap_base {
     void set_idle(heap *h)
     {
         set_holder(h, held_now());
+    }
+
+    bool try_state(heap *h, unsigned from, unsigned to, enum site done, enum site seen)
+    {
+        unsigned held = held_now();
+        from |= held;
+        return atomic_compare_exchange_strong_explicit(&h->holder, &from, held | to,
+                                                       order(done, memory_order_acq_rel),
+                                                       order(seen, memory_order_acquire));
     }
 
     heap *heap_make()
@@ -92,7 +104,7 @@ struct heap_base {
     {
         unsigned holder = atomic_load_explicit(&h->holder, memory_order_relaxed);
         if (holder == 0 || holder == now || h == heap_held[t] ||
-            ((holder & HEAP_BUSY) != 0 && does(ADOPT_HEEDS_BUSY)))
+            ((holder & HEAP_STATES) != 0 && does(ADOPT_HEEDS_BUSY)))
             return false;
         if (does(ADOPT_COMPARES))
             return atomic_compare_exchange_strong_explicit(
@@ -167,34 +179,88 @@ struct heap_base {
         put(&spare, h);
     }
 
-    heap *heap_open(unsigned t, bool inside)
+    heap *attach(unsigned t)
     {
-        heap *work;
-        if (inside) {
-            work = heap_obtain(t);
-        } else {
-            if (heap_held[t] == nullptr)
-                heap_held[t] = heap_obtain(t);
-            work = heap_held[t];
-        }
-        set_busy(work);
-        return work;
+        return heap_held[t] = heap_obtain(t);
     }
 
-    void heap_close(heap *work, bool inside)
+    heap *open_own(unsigned t)
+    {
+        heap *h = heap_held[t];
+        if (!does(OPEN_HEEDS_SEIZED)) {
+            set_busy(h);
+            return h;
+        }
+        return try_state(h, 0, HEAP_BUSY, OPEN_CAS, NO_SITE) ? h : heap_obtain(t);
+    }
+
+    heap *heap_open(unsigned t, bool inside)
     {
         if (inside)
-            shelve(work, true);
-        else
+            return heap_obtain(t);
+        return heap_held[t] == nullptr ? attach(t) : open_own(t);
+    }
+
+    void heap_close(unsigned t, heap *work)
+    {
+        if (work == heap_held[t])
             set_idle(work);
+        else
+            shelve(work, true);
+    }
+
+    bool take_or_leave(heap *h)
+    {
+        for (;;) {
+            if (try_state(h, 0, HEAP_BUSY, OPEN_CAS, NO_SITE))
+                return true;
+            if (try_state(h, HEAP_SEIZED, HEAP_SEIZED | HEAP_LEFT, LEAVE_CAS, NO_SITE))
+                return false;
+        }
     }
 
     void heap_retire(unsigned t)
     {
         heap *h = heap_held[t];
-        set_busy(h);
+        bool taken = take_or_leave(h);
         heap_held[t] = nullptr;
+        if (taken)
+            shelve(h, false);
+    }
+
+    bool heap_seize(heap *h)
+    {
+        if (does(SEIZE_HEEDS_BUSY))
+            return try_state(h, 0, HEAP_SEIZED, SEIZE_CAS, NO_SITE);
+        set_holder(h, held_now() | HEAP_SEIZED);
+        return true;
+    }
+
+    void heap_end_seizure(heap *h)
+    {
+        if (!does(END_HEEDS_LEFT)) {
+            set_holder(h, held_now());
+            return;
+        }
+        unsigned holder =
+            atomic_load_explicit(&h->holder, order(END_FINDS_LEFT, memory_order_acquire));
+        while ((holder & HEAP_LEFT) == 0)
+            if (atomic_compare_exchange_weak_explicit(&h->holder, &holder, holder & ~HEAP_STATES,
+                                                      order(END_CAS, memory_order_acq_rel),
+                                                      order(END_FINDS_LEFT, memory_order_acquire)))
+                return;
+        set_busy(h);
+        h->bin = h->bin + 0; /* heap_recount */
         shelve(h, false);
+    }
+
+    /* relief.c */
+    void relieve(heap *h)
+    {
+        if (!heap_seize(h))
+            return;
+        owned_disown_all(h);
+        heap_end_seizure(h);
     }
 
     /* ---- the users ---- */
@@ -216,7 +282,13 @@ struct heap_base {
     {
         heap *h = heap_open(t, inside);
         work_in(h);
-        heap_close(h, inside);
+        heap_close(t, h);
+    }
+
+    /* malloc and free that need no slow path: whatever has been seized. */
+    void fast(unsigned t)
+    {
+        heap_held[t]->bin = heap_held[t]->bin + 2;
     }
 
     /* The word says "mine" only while the heap owns the slab (registry.h). */
@@ -351,26 +423,97 @@ struct make_and_adopt : suite<make_and_adopt, heap_base, 2> {
     }
 };
 
+/* A heap is idle, and relieved, as its thread comes back. */
+struct relieved : suite<relieved, heap_base, 2> {
+    void start()
+    {
+        set_up();
+        call(0, false);
+    }
+    void thread(unsigned t)
+    {
+        if (t == 1) {
+            relieve(&heaps[0]);
+            return;
+        }
+        fast(0);
+        call(0, false);
+        fast(0);
+    }
+};
+
+/* The same, as its thread ends. */
+struct relieved_at_end : suite<relieved_at_end, heap_base, 2> {
+    void start()
+    {
+        set_up();
+        call(0, false);
+    }
+    void thread(unsigned t)
+    {
+        if (t == 1) {
+            relieve(&heaps[0]);
+            return;
+        }
+        fast(0);
+        heap_retire(0);
+    }
+};
+
+/* Two relieve the same one, while its thread takes two slow paths. */
+struct two_relieve : suite<two_relieve, heap_base, 3> {
+    void start()
+    {
+        set_up();
+        call(0, false);
+    }
+    void thread(unsigned t)
+    {
+        if (t != 0) {
+            relieve(&heaps[0]);
+            return;
+        }
+        call(0, false);
+        fast(0);
+        call(0, false);
+    }
+};
+
 int main(int argc, char **argv)
 {
-    model m = {"heap",
-               {{"come_and_go", rl::simulate<come_and_go>, bound(4), bound(5)},
-                {"borrow", rl::simulate<borrow>, bound(4), bound(6)},
-                {"forked", rl::simulate<forked>, bound(3), bound(5)},
-                {"two_adopt", rl::simulate<two_adopt>, bound(4), bound(6)},
-                {"make_and_adopt", rl::simulate<make_and_adopt>, bound(4), full()},
-                {"three_adopt", rl::simulate<three_adopt>, at_random(100000), at_random(5000000)}},
-               {{"adopt: no compare", ADOPT_COMPARES, omitted, "two_adopt"},
-                {"adopt: takes busy ones", ADOPT_HEEDS_BUSY, omitted, "forked"},
-                {"adopt: the list, acquire -> relaxed", ADOPT_ACQUIRE, memory_order_relaxed,
-                 "make_and_adopt"},
-                {"make: release -> relaxed", MAKE_RELEASE, memory_order_relaxed, "make_and_adopt"},
-                {"put: holder is cleared after the push", PUT_CLEARS_FIRST, omitted, "come_and_go"},
-                {"pop: not busy", POP_SETS_BUSY, omitted, nullptr,
-                 "heap_open sets it again; it matters to a fork in between"},
-                {"shelve: parked with its slab", DISOWN_BEFORE_PARKING, omitted, nullptr,
-                 "its next holder goes on with it; it is a matter of memory"},
-                {"park: no release", PUSH_FENCES, omitted, "come_and_go"},
-                {"pop: next before head", POP_FENCE_NEXT, omitted, "three_adopt"}}};
+    model m = {
+        "heap",
+        {{"come_and_go", rl::simulate<come_and_go>, bound(4), bound(5)},
+         {"borrow", rl::simulate<borrow>, bound(4), bound(6)},
+         {"forked", rl::simulate<forked>, bound(3), bound(5)},
+         {"two_adopt", rl::simulate<two_adopt>, bound(4), bound(6)},
+         {"make_and_adopt", rl::simulate<make_and_adopt>, bound(4), full()},
+         {"relieved", rl::simulate<relieved>, bound(4), bound(6)},
+         {"relieved_at_end", rl::simulate<relieved_at_end>, bound(4), full()},
+         {"two_relieve", rl::simulate<two_relieve>, bound(2), bound(3)},
+         {"three_adopt", rl::simulate<three_adopt>, at_random(100000), at_random(5000000)}},
+        {{"adopt: no compare", ADOPT_COMPARES, omitted, "two_adopt"},
+         {"adopt: takes busy ones", ADOPT_HEEDS_BUSY, omitted, "forked"},
+         {"adopt: the list, acquire -> relaxed", ADOPT_ACQUIRE, memory_order_relaxed,
+          "make_and_adopt"},
+         {"make: release -> relaxed", MAKE_RELEASE, memory_order_relaxed, "make_and_adopt"},
+         {"put: holder is cleared after the push", PUT_CLEARS_FIRST, omitted, "come_and_go"},
+         {"pop: not busy", POP_SETS_BUSY, omitted, nullptr,
+          "heap_open sets it again; it matters to a fork in between"},
+         {"shelve: parked with its slab", DISOWN_BEFORE_PARKING, omitted, nullptr,
+          "its next holder goes on with it; it is a matter of memory"},
+         {"idle: release -> relaxed", IDLE_RELEASE, memory_order_relaxed, "relieved"},
+         {"open: busy, acquire -> relaxed", OPEN_CAS, memory_order_relaxed, "relieved"},
+         {"open: a seized heap all the same", OPEN_HEEDS_SEIZED, omitted, "relieved"},
+         {"retire: left, release -> relaxed", LEAVE_CAS, memory_order_relaxed, "relieved_at_end"},
+         {"seize: acquire -> relaxed", SEIZE_CAS, memory_order_relaxed, "relieved"},
+         {"seize: a busy one", SEIZE_HEEDS_BUSY, omitted, "relieved"},
+         {"end of seizure: release -> relaxed", END_CAS, memory_order_relaxed, "relieved"},
+         {"end of seizure: left, acquire -> relaxed", END_FINDS_LEFT, memory_order_relaxed,
+          "relieved_at_end"},
+         {"end of seizure: a heap that was left is not given back", END_HEEDS_LEFT, omitted,
+          "relieved_at_end"},
+         {"park: no release", PUSH_FENCES, omitted, "come_and_go"},
+         {"pop: next before head", POP_FENCE_NEXT, omitted, "three_adopt"}}};
     return model_main(m, argc, argv);
 }

@@ -415,10 +415,17 @@ static bool is_found_after_stop(pthread_t thread)
     return status == 0;
 }
 
+static void *free_given(void *unused)
+{
+    for (int i = 0; i < GIVEN; i++)
+        free(given[i]);
+    return unused;
+}
+
 static void test_memory_of_threads_in_slow_paths(void **state)
 {
     (void)state;
-    pthread_t thread;
+    pthread_t thread, freer;
     const struct sigaction action = {.sa_handler = stop_here, .sa_flags = SA_RESTART};
     if (!with_signals)
         skip();
@@ -427,9 +434,8 @@ static void test_memory_of_threads_in_slow_paths(void **state)
     assert_int_equal(pthread_create(&thread, NULL, give_and_work, NULL), 0);
     while (!atomic_load(&is_given))
         usleep(1000);
-    for (int i = 0; i < GIVEN; i++)
-        free(given[i]);
-    malloc_trim(0); /* what this thread has of them, in its out-buffer too, goes to their slabs */
+    assert_int_equal(pthread_create(&freer, NULL, free_given, NULL), 0);
+    pthread_join(freer, NULL); /* what it has of them, in its out-buffer too, goes to their slabs */
     atomic_store(&is_taken, true);
     int found = 0;
     for (int i = 0; i < STOPS; i++)

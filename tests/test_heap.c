@@ -312,6 +312,7 @@ static void test_bins_follow_the_use(void **state)
     assert_in_range(held - (bin->limit - bin->room), 1, 64);
     assert_true(owns_slabs(heap_current, class_no));
     wait_us(LONG_US);
+    atomic_store(&heap_current->now, processor_clock()); /* as a flush does */
     heap_bin_ran_over(heap_current, class_no);
     assert_int_equal(bin->limit, 0);
     assert_null(bin->head);

@@ -10,6 +10,8 @@
  *   paths leave it so at every instruction) and is adopted by CAS, straight into a slow path; else it has to
  *   be mended first, by the only thread there is, in the child's handler. So a heap is busy from before it is
  *   held until after it is given back.
+ * - A heap becomes busy by CAS (acquire), unless nobody else can have it, and idle again by a store (release), since
+ *   others seize idle ones (heap.h). Whoever ends a seizure decides by the value that it finds.
  * - Mending: bins, slots of the out-buffer and free lists of slabs are whole at every instruction of the slow
  *   paths as well, since blocks are unlinked from one before they are linked to another, and linked before
  *   they become a head. Counts and lists of slabs may be torn, and are made anew.
@@ -36,6 +38,7 @@
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
 #define CLOCKS_QUICK   1u      /* of processor_clock: about 0.1 ms */
 #define CLOCKS_LONG    4096u   /* less than a second */
+#define CLOCKS_IDLE    1024u
 
 VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
@@ -90,7 +93,7 @@ static void close_bin(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     owned_claim_none(&h->owned, class_no);
-    heap_flush_bin(h, bin, INT32_MAX);
+    heap_flush_bin(h, bin, class_no, INT32_MAX);
     bin->room = bin->limit; /* it may have counted wrong, since a fork */
     resize_bin(h, class_no, 0);
 }
@@ -101,11 +104,25 @@ static bool is_to_close(const struct heap *h, unsigned class_no)
     return outbuf_most[class_no] >= SLOT_WORTH || !owned_comes_again(&h->owned);
 }
 
+static void set_now(struct heap *h)
+{
+    atomic_store_explicit(&h->now, processor_clock(), memory_order_relaxed);
+}
+
+static uint16_t now_of(const struct heap *h)
+{
+    return atomic_load_explicit(&h->now, memory_order_relaxed);
+}
+
+static unsigned clocks_since_out(const struct heap *h, unsigned class_no)
+{
+    return (uint16_t)(now_of(h) - h->ran_out[class_no]);
+}
+
 /* It has not run out for long. */
 static bool is_only_freed(const struct heap *h, unsigned class_no)
 {
-    return !heap_in_demand(h, class_no) ||
-           (uint16_t)(processor_clock() - h->ran_out[class_no]) > CLOCKS_LONG;
+    return !heap_in_demand(h, class_no) || clocks_since_out(h, class_no) > CLOCKS_LONG;
 }
 
 static void end_demand(struct heap *h, unsigned class_no)
@@ -133,17 +150,12 @@ static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limi
     return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
 }
 
-static unsigned clocks_since_out(const struct heap *h, unsigned class_no)
-{
-    return (uint16_t)(h->now - h->ran_out[class_no]);
-}
-
 /* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in demand. All that was taken
  * until then fits into a small bin. */
 static void note_demand(struct heap *h, unsigned class_no)
 {
     unsigned since = clocks_since_out(h, class_no);
-    h->ran_out[class_no] = h->now;
+    h->ran_out[class_no] = now_of(h);
     if (since > (heap_in_demand(h, class_no) ? CLOCKS_LONG : CLOCKS_QUICK))
         h->demand[class_no] = 0;
     else if (!heap_in_demand(h, class_no))
@@ -179,14 +191,14 @@ static void cool(struct heap *h, unsigned class_no)
     int32_t small = small_limit[class_no];
     h->demand[class_no] = 0;
     owned_claim_none(&h->owned, class_no);
-    heap_flush_bin(h, bin, bin->limit - bin->room - small);
+    heap_flush_bin(h, bin, class_no, bin->limit - bin->room - small);
     resize_bin(h, class_no, bin->limit < small ? bin->limit : small);
 }
 
 void heap_begin_refill(struct heap *h)
 {
     unsigned class_no = h->refills++ % SIZE_CLASS_COUNT;
-    h->now = processor_clock();
+    set_now(h);
     if (heap_in_demand(h, class_no) && clocks_since_out(h, class_no) > CLOCKS_LONG)
         cool(h, class_no);
     if (class_no == 0) {
@@ -206,8 +218,13 @@ static uint32_t held_now(void)
 static void set_holder(struct heap *h, uint32_t holder)
 {
     atomic_signal_fence(memory_order_seq_cst);
-    atomic_store_explicit(&h->holder, holder, memory_order_relaxed);
+    atomic_store_explicit(&h->holder, holder, memory_order_release);
     atomic_signal_fence(memory_order_seq_cst);
+}
+
+static uint32_t holder_of(const struct heap *h)
+{
+    return atomic_load_explicit(&h->holder, memory_order_relaxed);
 }
 
 static void set_busy(struct heap *h)
@@ -215,9 +232,24 @@ static void set_busy(struct heap *h)
     set_holder(h, held_now() | HEAP_BUSY);
 }
 
+static void note_kept(struct heap *h)
+{
+    uint32_t kept = owned_count(&h->owned) + h->runs.kept;
+    atomic_store_explicit(&h->keeps, kept, memory_order_relaxed);
+}
+
 static void set_idle(struct heap *h)
 {
+    note_kept(h);
     set_holder(h, held_now());
+}
+
+static bool try_state(struct heap *h, uint32_t from, uint32_t to)
+{
+    uint32_t held = held_now();
+    from |= held;
+    return atomic_compare_exchange_strong_explicit(&h->holder, &from, held | to,
+                                                   memory_order_acq_rel, memory_order_acquire);
 }
 
 /* 0: there have been as many heaps as there are numbers. */
@@ -250,8 +282,8 @@ static struct heap *heap_make(void)
 
 static bool try_adopt(struct heap *h, uint32_t now)
 {
-    uint32_t holder = atomic_load_explicit(&h->holder, memory_order_relaxed);
-    return holder != 0 && holder != now && (holder & HEAP_BUSY) == 0 && h != heap_held &&
+    uint32_t holder = holder_of(h);
+    return holder != 0 && holder != now && (holder & HEAP_STATES) == 0 && h != heap_held &&
            atomic_compare_exchange_strong_explicit(&h->holder, &holder, now | HEAP_BUSY,
                                                    memory_order_acquire, memory_order_relaxed);
 }
@@ -316,8 +348,10 @@ static struct heap *heap_obtain(void)
         h = adopt_vanished();
     if (h == NULL)
         h = heap_make();
-    if (h != NULL)
-        owned_look_around(&h->owned);
+    if (h == NULL)
+        return NULL;
+    set_now(h);
+    owned_look_around(&h->owned);
     return h;
 }
 
@@ -424,9 +458,9 @@ HAK_INLINE bool flush_one(struct heap *h, struct bin *bin, size_t bytes)
     return true;
 }
 
-void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count)
+void heap_flush_bin(struct heap *h, struct bin *bin, unsigned class_no, int32_t count)
 {
-    size_t bytes = size_class_bytes[bin - h->bin];
+    size_t bytes = size_class_bytes[class_no];
     while (count > 0 && bin->head != NULL)
         count -= flush_one(h, bin, bytes) ? 1 : flush_some(h, bin, count);
 }
@@ -444,10 +478,11 @@ void heap_flush_full(struct heap *h, unsigned class_no)
     struct bin *bin = &h->bin[class_no];
     int32_t count = flush_count(bin);
     unsigned by_turns = h->flushes++ % SIZE_CLASS_COUNT;
+    set_now(h);
     owned_look_around(&h->owned);
     owned_look_at_oldest(&h->owned, by_turns);
     owned_keep_bounds(&h->owned, by_turns);
-    heap_flush_bin(h, bin, count);
+    heap_flush_bin(h, bin, class_no, count);
     h->passed[class_no] += (uint16_t)count;
     if (h->passed[class_no] < bin->limit)
         return;
@@ -499,25 +534,35 @@ bool heap_dissolve_parked(void)
 
 /* ---- the slow paths' door ---- */
 
+/* The thread's own; while another has seized it, a borrowed one. NULL: there is no memory for that. It is the thread's all
+ * the same: a frame that a handler has interrupted may be about to use its bins. */
+static struct heap *open_own(struct heap *h)
+{
+    return HAK_LIKELY(try_state(h, 0, HEAP_BUSY)) ? h : heap_obtain();
+}
+
 /* A handler may have attached a heap between this thread's look at heap_current and its own attaching. */
 static struct heap *attach(void)
 {
-    if (heap_held == NULL)
-        heap_held = heap_obtain();
+    if (heap_held != NULL)
+        return open_own(heap_held);
+    heap_held = heap_obtain();
     return heap_held;
 }
 
 struct heap *heap_open(struct heap *entered)
 {
     variant_slow_enter();
-    struct heap *work = entered;
-    if (entered == heap_sentinel(HEAP_START))
-        work = attach();
-    else if (heap_is_sentinel(entered))
-        work = heap_obtain();
-    if (work != NULL)
-        set_busy(work);
-    return work;
+    if (!heap_is_sentinel(entered))
+        return open_own(entered);
+    return entered == heap_sentinel(HEAP_START) ? attach() : heap_obtain();
+}
+
+/* By how it was opened: in a handler, heap_held may be a heap that its thread was about to leave. */
+static bool is_borrowed(const struct heap *entered, const struct heap *work)
+{
+    bool attached = entered == heap_sentinel(HEAP_START) && work == heap_held;
+    return work != entered && !attached;
 }
 
 /* What the thread goes on with. A borrowed heap goes back. */
@@ -525,7 +570,7 @@ static struct heap *close_slow(struct heap *entered, struct heap *work)
 {
     if (work == NULL)
         return entered;
-    if (work == entered || entered == heap_sentinel(HEAP_START)) {
+    if (!is_borrowed(entered, work)) {
         set_idle(work);
         return work;
     }
@@ -546,24 +591,82 @@ void heap_close(struct heap *entered, struct heap *work)
 
 bool heap_is_broken(struct heap *h)
 {
-    return (atomic_load_explicit(&h->holder, memory_order_relaxed) & HEAP_BUSY) != 0;
+    return (holder_of(h) & HEAP_BUSY) != 0;
 }
 
-void heap_retire(struct heap *h)
+/* False: who has seized it has it from now on. It is this thread's until it is busy, or left: a handler may fork, and the
+ * child adopt what is nobody's. */
+static bool take_or_leave(struct heap *h)
 {
+    while (!heap_is_broken(h)) {
+        if (try_state(h, 0, HEAP_BUSY))
+            return true;
+        if (try_state(h, HEAP_SEIZED, HEAP_SEIZED | HEAP_LEFT))
+            return false;
+    }
+    return false;
+}
+
+/* A handler may have left malloc or free by longjmp, or ended the thread: the heap is whole all the same, but for the
+ * counts of its bins, unless that was in a slow path. */
+void heap_retire(struct heap *entered)
+{
+    struct heap *h = heap_held;
+    if (h == NULL || heap_is_broken(h))
+        return;
     variant_slow_enter();
-    set_busy(h);
+    bool taken = take_or_leave(h);
     heap_held = NULL;
-    shelve(h);
+    if (taken && entered == heap_sentinel(HEAP_INSIDE))
+        heap_recount(h);
+    if (taken)
+        shelve(h);
     variant_slow_leave();
     COUNTERS_MERGE();
+}
+
+/* ---- taking from idle heaps ---- */
+
+struct heap *heap_first(void)
+{
+    return atomic_load_explicit(&all, memory_order_acquire);
+}
+
+bool heap_is_idle(struct heap *h, uint16_t now)
+{
+    uint16_t since = (uint16_t)(now - now_of(h)); /* just below all: it has come to one meanwhile */
+    return holder_of(h) == held_now() && since > CLOCKS_IDLE && since < UINT16_MAX - CLOCKS_IDLE;
+}
+
+bool heap_seize(struct heap *h)
+{
+    return try_state(h, 0, HEAP_SEIZED);
+}
+
+/* In the child of a fork, one of an older generation is for whoever adopts it. */
+static bool is_for_good(uint32_t holder)
+{
+    return (holder & HEAP_LEFT) != 0 && (holder & ~HEAP_STATES) == held_now();
+}
+
+void heap_end_seizure(struct heap *h)
+{
+    note_kept(h);
+    uint32_t holder = atomic_load_explicit(&h->holder, memory_order_acquire);
+    while (!is_for_good(holder))
+        if (atomic_compare_exchange_weak_explicit(&h->holder, &holder, holder & ~HEAP_STATES,
+                                                  memory_order_acq_rel, memory_order_acquire))
+            return;
+    set_busy(h);
+    heap_recount(h); /* its thread may have left it between two steps of a fast path */
+    shelve(h);
 }
 
 /* ---- mending, in the child of a fork ---- */
 
 #define LOST_BUCKETS 64u
 
-/* Heaps of threads that vanished in a slow path, by number. */
+/* Heaps of threads that vanished in a slow path, and those that one had seized, by number. */
 static struct heap *lost[LOST_BUCKETS]; /* by the only thread that there is */
 
 static struct heap **lost_bucket(uintptr_t token)
@@ -578,8 +681,8 @@ static struct heap *next_lost(struct heap *h)
 
 static bool is_lost(struct heap *h)
 {
-    uint32_t holder = atomic_load_explicit(&h->holder, memory_order_relaxed);
-    return (holder & HEAP_BUSY) != 0 && holder != (held_now() | HEAP_BUSY);
+    uint32_t holder = holder_of(h);
+    return (holder & HEAP_STATES) != 0 && holder != (held_now() | HEAP_BUSY);
 }
 
 /* Its lists of slabs may be torn. Its bins are whole, and so is each slot of the out-buffer, but how many there are
@@ -643,12 +746,15 @@ static void mend_slab(struct slab *s)
         shared_push(s);
 }
 
-/* From here on they can be adopted. */
+/* From here on they can be adopted, but for the child's own. */
 static void release_lost(void)
 {
     for (unsigned i = 0; i < LOST_BUCKETS; i++) {
-        for (struct heap *h = lost[i]; h != NULL; h = next_lost(h))
-            set_holder(h, atomic_load_explicit(&h->holder, memory_order_relaxed) & ~HEAP_BUSY);
+        for (struct heap *h = lost[i]; h != NULL; h = next_lost(h)) {
+            if (h == heap_held)
+                heap_recount(h);
+            set_holder(h, holder_of(h) & ~HEAP_STATES);
+        }
         lost[i] = NULL;
     }
 }
@@ -674,8 +780,8 @@ static bool is_interrupted(void)
 void heap_after_fork_child(void)
 {
     atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed);
-    if (heap_held != NULL)
-        set_holder(heap_held, held_now() | (heap_is_broken(heap_held) ? HEAP_BUSY : 0));
+    if (heap_held != NULL && holder_of(heap_held) != 0)
+        set_holder(heap_held, held_now() | (holder_of(heap_held) & HEAP_STATES));
     segment_set_heaps(heap_held != NULL);
     outbuf_only_user(heap_held != NULL ? &heap_held->out : NULL);
     if (!is_interrupted())

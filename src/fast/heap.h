@@ -17,6 +17,13 @@
  * SYNCHRONIZATION. A heap is touched by the thread that holds it, and by nobody else, but for the
  * fields marked atomic. Heaps are type-stable. They change hands through two stacks (release by push,
  * acquire by pop): `parked` heaps come with the blocks in their bins, `spare` ones are empty.
+ *
+ * What only slow paths touch (`owned`, `runs`) another thread may take from a heap whose own thread is in none:
+ *
+ *     who seizes:    holder: HELD -> SEIZED (acquire);  gives up slabs;  SEIZED -> HELD (release)
+ *     its thread:    holder: HELD -> BUSY (acquire);    the slow path;   HELD (release)
+ *     but if it finds SEIZED, it does not wait, but borrows another heap for that slow path;
+ *     or, if it ends: SEIZED -> LEFT (release), and who has seized it finds that (acquire), and has all of it then
  */
 #ifndef HAK_HEAP_H
 #define HAK_HEAP_H
@@ -45,11 +52,15 @@ struct heap {
     uint8_t demand[SIZE_CLASS_COUNT];   /* owner only: how often it ran out quickly */
     uint16_t passed[SIZE_CLASS_COUNT];  /* owner only: blocks that did not fit, of late */
     uint16_t ran_out[SIZE_CLASS_COUNT]; /* owner only: when, by `now` */
-    uint16_t now;                       /* owner only: processor_clock, at the last refill */
-    size_t grown;     /* owner only: bytes by which bins may hold more than at first */
-    uint32_t refills; /* owner only: a count */
-    uint32_t flushes; /* owner only: the same, of heap_flush_full */
-    uint32_t larges;  /* owner only: the same, of runs and whales that came and went */
+    size_t grown;          /* owner only: bytes by which bins may hold more than at first */
+    uint32_t refills;      /* owner only: a count */
+    uint32_t flushes;      /* owner only: the same, of heap_flush_full */
+    uint32_t larges;       /* owner only: the same, of runs and whales that came and went */
+    _Atomic(uint16_t) now; /* atomic, relaxed; owner writes: processor_clock at the last slow path
+                              that asked it */
+
+    _Atomic(uint32_t)
+        keeps; /* atomic, relaxed; by who has it: slabs, and units of runs, when last idle */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -57,9 +68,12 @@ struct heap {
     _Atomic(uint32_t) holder; /* atomic: 0 in a stack, else HELD of its holder's process */
 };
 
-/* `holder`: the fork generation of the process that holds the heap, and whether it is in a slow path. */
-#define HEAP_BUSY             1u
-#define HEAP_HELD(generation) (((generation) + 1u) << 1)
+/* `holder`: the fork generation of the process that holds the heap, and what goes on in it. */
+#define HEAP_BUSY             1u /* its thread is in a slow path */
+#define HEAP_SEIZED           2u /* another thread takes its slabs */
+#define HEAP_LEFT             4u /* the same, and its thread has ended */
+#define HEAP_STATES           7u
+#define HEAP_HELD(generation) (((generation) + 1u) << 3)
 
 static_assert(SIZE_CLASS_COUNT <= 64, "a bit a class");
 static_assert(offsetof(struct heap, bin) == 0, "a word has the offset of a bin");
@@ -139,13 +153,13 @@ HAK_INLINE void *heap_pop(struct heap *h, size_t place)
     return b;
 }
 
-/* For the slow paths: the heap to work with, given the one that heap_enter returned; NULL if it was a
- * sentinel and there is no memory for a heap. heap_close ends it, and leaves. */
+/* For the slow paths: the heap to work with, given the one that heap_enter returned: that, or a borrowed one if that is a
+ * sentinel, or seized; NULL: there is no memory for one. heap_close ends it, and leaves. */
 struct heap *heap_open(struct heap *entered);
 void heap_close(struct heap *entered, struct heap *work);
 
-/* Gives back `count` blocks, the last freed first. */
-void heap_flush_bin(struct heap *h, struct bin *bin, int32_t count);
+/* Gives back `count` blocks, the last freed first. The bin may be of another heap of the same thread, if h is borrowed. */
+void heap_flush_bin(struct heap *h, struct bin *bin, unsigned class_no, int32_t count);
 /* Of a bin that has run over, of a class in demand: a few blocks, which are in the cache yet. To walk a list that is
  * not takes longer than all the rest of a free. */
 void heap_flush_full(struct heap *h, unsigned class_no);
@@ -181,8 +195,23 @@ size_t heap_cached_bytes(void);
 bool heap_is_broken(struct heap *h);
 /* The counts of its bins anew: it was left between two steps of a fast path. */
 void heap_recount(struct heap *h);
-/* At thread exit: parks or dissolves the heap. */
-void heap_retire(struct heap *h);
+/* At thread exit, with what heap_enter returned: parks or dissolves the thread's heap. */
+void heap_retire(struct heap *entered);
+
+/* The first of the list of all heaps that there ever were; NULL: none yet. */
+struct heap *heap_first(void);
+/* Whether the heap's thread is in no slow path, and has not refilled a bin, or flushed one in demand, for about a tenth of
+ * a second. */
+bool heap_is_idle(struct heap *h, uint16_t now);
+/* Whether there is something to be had of it. */
+HAK_INLINE bool heap_keeps_any(struct heap *h)
+{
+    return atomic_load_explicit(&h->keeps, memory_order_relaxed) != 0;
+}
+/* Until heap_end_seizure, the caller has its slabs and runs, and its thread borrows a heap if it wants some. False: it is
+ * in a slow path, or nobody's, or seized. */
+bool heap_seize(struct heap *h);
+void heap_end_seizure(struct heap *h);
 /* In the child of a fork: heaps of threads that are not there any more may be taken over, and what these were at
  * in slow paths is taken back. Async-signal-safe. */
 void heap_after_fork_child(void);

@@ -8,7 +8,7 @@
  *
  * The word of a kept run says UNIT_KEPT: it is not allocated, nor free for others.
  *
- * SYNCHRONIZATION: owner only. In the child of a fork, what a thread had in its hands is taken back, and the heap of one
+ * SYNCHRONIZATION: owner only, in slow paths: so who has seized the heap may send some back. In the child of a fork, what a thread had in its hands is taken back, and the heap of one
  * that vanished in a slow path is mended. So a run comes into a slot, and goes out of it, while its word says
  * UNIT_FREE: then it was on its way. Else it stays.
  */

@@ -6,6 +6,7 @@
 #include "slow.h"
 #include "counters.h"
 #include "foreign.h"
+#include "relief.h"
 #include "../global/os.h"
 #include "../global/run.h"
 #include "../global/whale.h"
@@ -23,7 +24,8 @@ bool give_back_all(struct heap *work, long keep)
 {
     if (work != NULL)
         heap_dissolve(work);
-    bool any = heap_dissolve_parked();
+    bool any = relief_all();
+    any |= heap_dissolve_parked();
     any |= whale_drop_cache();
     any |= segment_purge(keep);
     if (keep == 0)
@@ -92,6 +94,8 @@ static void *small_alloc(struct heap *h, unsigned class_no)
     heap_begin_refill(h);
     if (h->refills % REFILLS_A_PURGE == 0)
         purge_some(0);
+    if (HAK_UNLIKELY(relief_is_due(h)))
+        relief_look(h, class_no);
     if (h->bin[class_no].head == NULL && !refill_or_give_back(h, class_no))
         return NULL;
     return heap_pop(h, SIZE_BIN_PLACE(class_no));
@@ -159,6 +163,27 @@ static struct heap *open_to_allocate(struct heap *entered)
     return heap_open(entered);
 }
 
+/* What it has got beside the block that was asked for goes to the thread's own heap: who has seized that may be stopped
+ * for long. */
+static void pass_to_own(struct heap *own, struct heap *borrowed, unsigned class_no)
+{
+    struct bin *from = &borrowed->bin[class_no];
+    int32_t most = from->limit - from->room;
+    for (struct block *b; most > 0 && (b = from->head) != NULL; most--) {
+        from->head = b->next;
+        from->room++;
+        bin_fill(&own->bin[class_no], chain_of_one(b));
+    }
+}
+
+static void *small_in(struct heap *entered, struct heap *h, unsigned class_no)
+{
+    void *p = small_alloc(h, class_no);
+    if (HAK_UNLIKELY(h != entered) && !heap_is_sentinel(entered))
+        pass_to_own(entered, h, class_no);
+    return p;
+}
+
 void *malloc_slow(size_t size, struct heap *entered)
 {
     COUNT(malloc_slow);
@@ -166,7 +191,7 @@ void *malloc_slow(size_t size, struct heap *entered)
     struct heap *h = open_to_allocate(entered);
     void *p = NULL;
     if (HAK_LIKELY(h != NULL))
-        p = size <= SIZE_SLAB_MAX ? small_alloc(h, size_to_class(size))
+        p = size <= SIZE_SLAB_MAX ? small_in(entered, h, size_to_class(size))
                                   : large_in(h, size, SIZE_GRANULE, &zeroed);
     return done(entered, h, p);
 }
@@ -218,7 +243,7 @@ static void flush_overflow(struct heap *h, unsigned class_no)
         heap_flush_full(h, class_no);
         return;
     }
-    heap_flush_bin(h, &h->bin[class_no], overflow_count(h, class_no));
+    heap_flush_bin(h, &h->bin[class_no], class_no, overflow_count(h, class_no));
     heap_bin_ran_over(h, class_no);
 }
 
@@ -323,7 +348,10 @@ static HAK_NOINLINE void free_flush(struct heap *h, unsigned class_no)
 {
     COUNT(free_slow);
     struct heap *work = heap_open(h);
-    flush_overflow(work, class_no);
+    if (HAK_LIKELY(work == h))
+        flush_overflow(h, class_no);
+    else if (work != NULL)
+        heap_flush_bin(work, &h->bin[class_no], class_no, 1 + h->bin[class_no].limit / 2);
     heap_close(h, work);
 }
 

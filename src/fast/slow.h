@@ -2,13 +2,14 @@
  * slow.h: what malloc and free call when the fast path does not do. Each ends by leaving the heap.
  *
  * malloc_slow, in order:
- *   1. a sentinel: find a heap to work with
+ *   1. a sentinel, or a heap that another has seized (relief.h): find one to work with
  *   2. over 64 KiB: a run, or a whale
  *   3. my frees to others are sent off
  *   4. a slab of mine with blocks left, or that others have freed into
  *   5. a SHARED slab
  *   6. a free unit, or a new segment
  *      (where the class is not in demand, 4 to 6 give few blocks, and the slab is nobody's again)
+ *      (who has taken a few units relieves an idle heap before: relief.h)
  *   7. memory is out: all that is kept for later is given back, and once more from 3
  *   8. ENOMEM
  *
@@ -22,7 +23,7 @@
  *   3. not near, but own or nobody's: kept
  *   4. another heap's: into an empty slot, or with those that go by themselves
  *   5. not hakmem's: to the C library
- *   6. a sentinel: find a heap to work with
+ *   6. a sentinel, or a heap that is seized: find one to work with
  *   7. another heap's: what the slot holds, or those that wait, are sent off first
  *   8. nobody's: claim the slab, and keep the block; or to the out-buffer, if the bin keeps none
  *   9. a run, a whale

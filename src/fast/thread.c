@@ -21,16 +21,10 @@ static pthread_key_t key;
 
 static __thread bool is_watched __attribute__((tls_model("initial-exec")));
 
-/* A handler may have left malloc or free by longjmp, or ended the thread: the heap is whole all the same,
- * unless that was in a slow path. */
-static void at_exit(void *heap)
+static void at_exit(void *unused)
 {
-    struct heap *h = heap_enter();
-    bool is_left = h == heap_sentinel(HEAP_INSIDE) && !heap_is_broken(heap);
-    if (is_left)
-        heap_recount(heap);
-    if (h == heap || is_left)
-        heap_retire(heap);
+    (void)unused;
+    heap_retire(heap_enter());
     heap_leave(heap_sentinel(HEAP_GONE));
 }
 

@@ -13,9 +13,9 @@
  *
  * A unit's word (global/unit_word.h) answers "mine?" and "which bin?". It is a copy of
  * what the slab's `owner` says, and `owner` decides (global/slab.h). The copy may be behind, with two
- * exceptions that everything rests on: it names a heap only while that heap owns the slab, as seen by
- * the thread that runs the heap, since that thread wrote both; and to who has a block, it always tells the
- * slab's class, since that can't change while a block is out.
+ * exceptions that everything rests on: it names a heap only while that heap owns the slab, as seen by who has
+ * that heap's slabs at the time (its thread in a slow path, or who has seized it), which wrote both; and to who
+ * has a block, it always tells the slab's class, since that can't change while a block is out.
  *
  * SYNCHRONIZATION. Reads are wait-free and take nothing: who frees a block has a live block, and a
  * live block pins its unit's word, its region and its leaf. Leaves are never unmapped. Regions are

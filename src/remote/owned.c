@@ -28,6 +28,7 @@ void owned_init(struct owned *o, uintptr_t owner)
     o->taken = o->returned = 0;
     o->own_back = o->others_back = 0;
     o->undisturbed = false;
+    o->fresh = 0;
     o->deposits = ~(uint64_t)0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
         TAILQ_INIT(&o->partial[i]);
@@ -255,7 +256,8 @@ static bool owns_none(const struct owned *o, unsigned class_no)
     return (o->deposits >> class_no & 1) != 0;
 }
 
-static void disown_some(struct owned *o, unsigned class_no, unsigned most)
+/* How many more might have gone. */
+static unsigned disown_some(struct owned *o, unsigned class_no, unsigned most)
 {
     struct slab *s;
     for (; most > 0 && (s = TAILQ_FIRST(&o->partial[class_no])) != NULL; most--) {
@@ -266,6 +268,7 @@ static void disown_some(struct owned *o, unsigned class_no, unsigned most)
         unlist_full(o, s);
         give_up(o, s);
     }
+    return most;
 }
 
 /* The caller's slab, if it has one, is in no list. */
@@ -337,10 +340,17 @@ bool owned_claim(struct owned *o, struct slab *s)
     return true;
 }
 
+unsigned owned_give_up(struct owned *o, unsigned class_no, unsigned most)
+{
+    unsigned left = most;
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT && left > 0; i++)
+        left = disown_some(o, (class_no + i) % SIZE_CLASS_COUNT, left);
+    return most - left;
+}
+
 void owned_disown_all(struct owned *o)
 {
-    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        disown_some(o, i, UINT_MAX);
+    owned_give_up(o, 0, UINT_MAX);
     o->undisturbed = false; /* whoever comes next */
     o->own_back = o->others_back = 0;
 }
@@ -538,6 +548,7 @@ static struct slab *find_free(struct owned *o, unsigned class_no)
         return NULL;
     struct slab *s = &taken.segment->slab[taken.first];
     owned_takes(o, 1);
+    o->fresh++;
     slab_init_owner(s, segment_unit(taken.segment, taken.first), class_no, !taken.zeroed);
     atomic_store_explicit(&s->owner, owned_token(o, class_no), memory_order_release);
     set_owner_word(o, s);

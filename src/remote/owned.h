@@ -20,7 +20,8 @@
  * nobody will look at. Descriptors are type-stable, so the second look is safe even if the slab has
  * become something else; and a claim of what has no owner is right, whoever makes it.
  *
- * All functions here are called by the thread that runs the heap of `o`. No function waits.
+ * All functions here are called by who runs the heap of `o`: its thread, in a slow path, or who has seized it meanwhile
+ * (fast/relief.h). "Owner only" is said of that. No function waits.
  */
 #ifndef HAK_OWNED_H
 #define HAK_OWNED_H
@@ -50,6 +51,7 @@ struct owned {
     uint32_t own_back;      /* owner only: blocks of late that it freed itself, of any slab */
     uint32_t others_back;   /* owner only: the same, that others freed into what it owns */
     bool undisturbed;       /* owner only: these are few */
+    uint32_t fresh;         /* owner only: slabs made of free units, since it was last set to 0 */
     uint64_t deposits;      /* owner only: a bit for each class of which it owns no slab */
 };
 
@@ -145,6 +147,8 @@ HAK_INLINE void owned_claim_none(struct owned *o, unsigned class_no)
 
 /* Whether the heap is to own no slabs of this class from now on: it gives up some at once, and the rest by and by. */
 void owned_set_none(struct owned *o, unsigned class_no, bool none);
+/* Gives up so many slabs at most, those of this class first. How many it gave up. */
+unsigned owned_give_up(struct owned *o, unsigned class_no, unsigned most);
 /* Gives up every slab. Nothing is known of who disturbs whom then. */
 void owned_disown_all(struct owned *o);
 

@@ -1,0 +1,59 @@
+/*
+ * relief.c: see relief.h.
+ *
+ * SYNCHRONIZATION: see relief.h. `in_turn` is atomic: any heap will do, and what it points to is a heap for ever.
+ */
+#include "relief.h"
+#include "processor.h"
+
+#define HEAPS_A_LOOK  16u
+#define SLABS_AT_ONCE 16u /* each costs two locked operations, on lines that are far */
+#define PARTS_MOST    (OWNED_MOST / SLABS_AT_ONCE + RUNS_MOST)
+
+static _Atomic(struct heap *) in_turn; /* release: its list goes on; acquire by who looks next */
+
+static struct heap *next_in_turn(void)
+{
+    struct heap *h = atomic_load_explicit(&in_turn, memory_order_acquire);
+    struct heap *next = h != NULL ? h->all_next : NULL;
+    if (next == NULL)
+        next = heap_first();
+    atomic_store_explicit(&in_turn, next, memory_order_release);
+    return next;
+}
+
+/* False: it could not be seized, or has nothing. A part at a time: its thread may come for what is left. */
+static bool relieve(struct heap *h, unsigned class_no)
+{
+    if (!heap_keeps_any(h) || !heap_seize(h))
+        return false;
+    bool any = owned_give_up(&h->owned, class_no, SLABS_AT_ONCE) != 0;
+    if (!any && runs_bytes(&h->runs) != 0) {
+        runs_drop_one(&h->runs);
+        any = true;
+    }
+    heap_end_seizure(h);
+    return any;
+}
+
+/* One that had something is asked again at the next fresh slab. */
+void relief_look(struct heap *h, unsigned class_no)
+{
+    bool any = false;
+    struct heap *other = atomic_load_explicit(&in_turn, memory_order_acquire);
+    for (unsigned looks = HEAPS_A_LOOK; looks > 0 && !any; looks--) {
+        any = other != NULL && heap_is_idle(other, processor_clock()) && relieve(other, class_no);
+        if (!any)
+            other = next_in_turn();
+    }
+    h->owned.fresh = any ? RELIEF_EACH - 1 : 0;
+}
+
+bool relief_all(void)
+{
+    bool any = false;
+    for (struct heap *h = heap_first(); h != NULL; h = h->all_next)
+        for (unsigned parts = PARTS_MOST; parts > 0 && relieve(h, 0); parts--)
+            any = true;
+    return any;
+}
