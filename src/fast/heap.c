@@ -214,7 +214,7 @@ static uint32_t held_now(void)
     return HEAP_HELD(atomic_load_explicit(&generation, memory_order_relaxed));
 }
 
-/* Whose slow path is under way, or is over. */
+/* Nobody else has it, or may change its state. */
 static void set_holder(struct heap *h, uint32_t holder)
 {
     atomic_signal_fence(memory_order_seq_cst);

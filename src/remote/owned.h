@@ -3,10 +3,11 @@
  *
  * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have none ("full"). Both are
  * bounded, in number over all classes and in bytes of free blocks. Beyond that the oldest are given up, so that a thread
- * that goes idle strands little: what others free into a slab that it owns waits for it, and what is left in it is
- * nobody else's to take. But a free into a slab of one's own takes no locked instruction, where a claim and its end take
- * two, for each block if a large structure is dropped in an order of its own. So a heap may own many partial slabs as
- * long as few blocks come back into them from others: it is "undisturbed". Of a class that the heap only frees, or
+ * that goes idle strands little: what others free into a slab that it owns waits for it, or for who relieves it
+ * (fast/relief.h), and what is left in it is nobody else's to take before. But a free into a slab of one's own takes no
+ * locked instruction, where a claim and its end take two, for each block if a large structure is dropped in an order of
+ * its own. So a heap may own many partial slabs as long as few blocks come back into them from others: it is
+ * "undisturbed". Of a class that the heap only frees, or
  * allocates now and then, it owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"), and
  * leaves it to whoever wants it, at once. Nor does it own slabs of one block, which have none left whenever that is out.
  *
