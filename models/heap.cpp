@@ -423,13 +423,17 @@ struct make_and_adopt : suite<make_and_adopt, heap_base, 2> {
     }
 };
 
-/* A heap is idle, and relieved, as its thread comes back. */
-struct relieved : suite<relieved, heap_base, 2> {
+/* The first thread has a heap with a slab, and goes on; the others relieve it. */
+struct relief_base : heap_base {
     void start()
     {
         set_up();
         call(0, false);
     }
+};
+
+/* A heap is idle, and relieved, as its thread comes back. */
+struct relieved : suite<relieved, relief_base, 2> {
     void thread(unsigned t)
     {
         if (t == 1) {
@@ -443,12 +447,7 @@ struct relieved : suite<relieved, heap_base, 2> {
 };
 
 /* The same, as its thread ends. */
-struct relieved_at_end : suite<relieved_at_end, heap_base, 2> {
-    void start()
-    {
-        set_up();
-        call(0, false);
-    }
+struct relieved_at_end : suite<relieved_at_end, relief_base, 2> {
     void thread(unsigned t)
     {
         if (t == 1) {
@@ -461,12 +460,7 @@ struct relieved_at_end : suite<relieved_at_end, heap_base, 2> {
 };
 
 /* Two relieve the same one, while its thread takes two slow paths. */
-struct two_relieve : suite<two_relieve, heap_base, 3> {
-    void start()
-    {
-        set_up();
-        call(0, false);
-    }
+struct two_relieve : suite<two_relieve, relief_base, 3> {
     void thread(unsigned t)
     {
         if (t != 0) {

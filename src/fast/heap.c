@@ -38,7 +38,7 @@
 #define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
 #define CLOCKS_QUICK   1u      /* of processor_clock: about 0.1 ms */
 #define CLOCKS_LONG    4096u   /* less than a second */
-#define CLOCKS_IDLE    1024u
+#define CLOCKS_IDLE    1024u   /* about a tenth of a second */
 
 VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
