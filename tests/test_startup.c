@@ -1,7 +1,7 @@
 /*
  * test_startup.c: what the preload costs a program that does nothing: /bin/true, with it and without, in turn.
  *
- *     test_startup LIBHAKMEM          100 runs each, about a second
+ *     test_startup LIBHAKMEM          100 runs each, about a second; and it gets no huge pages unasked
  *
  * A child's peak of resident memory is read as it exits, under ptrace: what wait4 tells includes the process that
  * started it. The time is printed, and only checked against what no noise explains.
@@ -18,9 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RUNS          100
-#define MORE_KIB_MOST 1024
-#define MORE_MS_MOST  5.0 /* meant: 0.3 */
+#define RUNS            100
+#define MORE_KIB_MOST   1024
+#define HUGE_PAGE_BYTES (2ul << 20)
+#define MORE_MS_MOST    5.0 /* meant: 0.3 */
 
 static char preload[4096] = "LD_PRELOAD=";
 
@@ -121,6 +122,39 @@ static void test_time(void **state)
     assert_true(difference(run_ms, "ms") <= MORE_MS_MOST);
 }
 
+/* A line of /proc/PID/smaps that begins a mapping without a file or a name. */
+static bool begins_anonymous(const char *line, unsigned long *bytes)
+{
+    unsigned long start, end, inode;
+    int name = 0;
+    if (sscanf(line, "%lx-%lx %*s %*s %*s %lu %n", &start, &end, &inode, &name) != 3)
+        return false;
+    *bytes = inode == 0 && line[name] == '\0' ? end - start : 0;
+    return true;
+}
+
+/* Where the system gives huge pages unasked, each costs 2 MiB: nothing that is mapped at the start may get one. */
+static void test_no_huge_pages(void **state)
+{
+    (void)state;
+    char command[sizeof preload + 64], line[256];
+    int advised = 0;
+    unsigned long bytes = 0, resident_kib = 0;
+    if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) != 0)
+        skip();
+    snprintf(command, sizeof command, "%s cat /proc/self/smaps", preload);
+    FILE *maps = popen(command, "r");
+    while (fgets(line, sizeof line, maps) != NULL) {
+        if (begins_anonymous(line, &bytes) || sscanf(line, "Rss: %lu", &resident_kib) == 1 ||
+            strncmp(line, "VmFlags:", 8) != 0 || bytes < HUGE_PAGE_BYTES || resident_kib == 0)
+            continue;
+        assert_non_null(strstr(line, " nh"));
+        advised++;
+    }
+    assert_int_equal(pclose(maps), 0);
+    assert_true(advised >= 1); /* the registry's leaf and a segment, side by side or not */
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2 || access(argv[1], R_OK) != 0) {
@@ -131,6 +165,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_resident),
         cmocka_unit_test(test_time),
+        cmocka_unit_test(test_no_huge_pages),
     };
     return RUN_TESTS(tests);
 }

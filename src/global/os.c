@@ -66,10 +66,21 @@ void *os_map_aligned(size_t bytes, size_t alignment)
     return start;
 }
 
+void os_avoid_huge_pages(void *start, size_t bytes)
+{
+    int saved = errno;
+    uintptr_t page = os_page_size(), first = align_up((uintptr_t)start, page);
+    uintptr_t end = ((uintptr_t)start + bytes) & ~(page - 1);
+    madvise((void *)first, end - first, MADV_NOHUGEPAGE); /* refused where there are none */
+    errno = saved;
+}
+
 void *os_map(size_t bytes)
 {
     int saved = errno;
     void *start = map_at(NULL, bytes);
+    if (start != NULL)
+        os_avoid_huge_pages(start, bytes);
     errno = saved;
     return start;
 }

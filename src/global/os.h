@@ -11,10 +11,13 @@
 
 #include "base.h"
 
-/* Zeroed, readable and writable memory; NULL if the system refuses. */
+/* Zeroed, readable and writable memory, for our own data: never in huge pages. NULL if the system refuses. */
 void *os_map(size_t bytes);
-/* The same with its start a multiple of `alignment`, a power of two of a page or more. */
+/* The same for blocks, its start a multiple of `alignment`, a power of two of a page or more. */
 void *os_map_aligned(size_t bytes, size_t alignment);
+/* Where the system gives huge pages unasked, each costs 2 MiB at its first touch: not in
+ * the whole pages of this. */
+void os_avoid_huge_pages(void *start, size_t bytes);
 /* False: refused (a mapping may not be split at the limit of their number); it is there still. */
 bool os_unmap(void *start, size_t bytes);
 /* Gives the pages back at once; they read as zero afterwards. False: the contents are still there. */

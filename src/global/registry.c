@@ -37,6 +37,8 @@ static struct registry_leaf *leaf_make(const void *p)
     leaf = os_map(sizeof *leaf);
     if (leaf == NULL)
         return NULL;
+    /* What is written beside it would be in a huge page with a part of it. */
+    os_avoid_huge_pages(&registry_no_leaf, sizeof registry_no_leaf);
     uintptr_t seen = REGISTRY_NOTHING(i);
     if (atomic_compare_exchange_strong_explicit(&front.root[i], &seen,
                                                 (uintptr_t)leaf - REGISTRY_BIAS(i),

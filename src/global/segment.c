@@ -294,6 +294,8 @@ static struct units take_from_new(unsigned count)
         return (struct units){0};
     char *base = os_map_aligned(SEGMENT_SIZE, SEGMENT_SIZE);
     if (base != NULL) {
+        if (s->index == 0)
+            os_avoid_huge_pages(base, SEGMENT_SIZE); /* most processes need no more */
         region_init(&s->region, REGION_SEGMENT, base, SEGMENT_SIZE);
         if (registry_publish(&s->region)) {
             open_units(s, ~mask_of(0, count));
