@@ -9,6 +9,7 @@
 #include "os.h"
 #include "swing.h"
 #include "total.h"
+#include "window.h"
 
 #include <limits.h>
 
@@ -40,9 +41,15 @@ static _Atomic(uint32_t) segments_made;       /* atomic: indices given out */
 static lf_stack spare;                        /* segment descriptors without memory */
 static _Atomic(long) dirty_units;             /* atomic, relaxed: a count */
 static struct swing in_use;                   /* units */
-static _Atomic(uint32_t) dirty_group;         /* atomic, relaxed: a hint, of the last return */
-static _Atomic(long) empty_segments;          /* atomic, relaxed: a count */
-static _Atomic(long) refused_units; /* atomic, relaxed: dirty ones the system keeps (mlock) */
+/* Units that were taken clean, since dirty ones were too cut up. Atomic and relaxed. */
+static struct {
+    _Alignas(HAK_CACHE_LINE) _Atomic(long) now; /* in this window */
+    _Atomic(long) before;                       /* in the window before */
+    _Atomic(uint64_t) since;                    /* milliseconds: when this window began */
+} misfits;
+static _Atomic(uint32_t) dirty_group; /* atomic, relaxed: a hint, of the last return */
+static _Atomic(long) empty_segments;  /* atomic, relaxed: a count */
+static _Atomic(long) refused_units;   /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
 static _Atomic(long) heaps;                   /* atomic, relaxed: in use */
 
@@ -114,6 +121,15 @@ static uint64_t starts_of_runs(uint64_t free, unsigned count)
         have += step;
     }
     return free;
+}
+
+/* Of the `starts` of runs those where as many are free as are wanted, and no more; all, if there are none. */
+static uint64_t fitting_starts(uint64_t free, uint64_t starts, unsigned count)
+{
+    uint64_t fitting = count == UNITS_PER_SEGMENT
+                           ? starts
+                           : starts & ~(free << 1) & ~starts_of_runs(free, count + 1);
+    return fitting != 0 ? fitting : starts;
 }
 
 static _Atomic(uint8_t) *cut_up_of(const struct segment *s)
@@ -208,7 +224,8 @@ static struct units take_from(struct segment *s, const struct search *search)
         uint64_t starts = starts_of_runs(wanted, search->count) & search->allowed;
         if (starts == 0)
             return (struct units){0};
-        unsigned first = (unsigned)__builtin_ctzll((starts & dirty) != 0 ? starts & dirty : starts);
+        uint64_t best = search->count > 1 ? fitting_starts(wanted, starts, search->count) : starts;
+        unsigned first = (unsigned)__builtin_ctzll((best & dirty) != 0 ? best & dirty : best);
         uint64_t mask = mask_of(first, search->count);
         uint64_t before = free;
         if (try_take(s, &free, mask))
@@ -450,8 +467,11 @@ struct units segment_take(unsigned count, size_t alignment)
     struct search last = {count, allowed, ALL_UNITS, false, UINT_MAX, true};
     struct units taken = {0};
     COUNT(unit);
-    if (segment_dirty_units() >= (long)count)
+    if (segment_dirty_units() >= (long)count) {
         taken = search_dirty(&dirty);
+        if (taken.units == 0 && count > 1)
+            atomic_fetch_add_explicit(&misfits.now, count, memory_order_relaxed);
+    }
     if (taken.units == 0)
         taken = search_groups(&any, group_count());
     if (taken.units == 0 && any.looks == 0)
@@ -618,6 +638,18 @@ static long comes_back(void)
     return min_long(swing_width(&in_use), fallen + swing_used(&in_use) / MISFIT_SHARE);
 }
 
+/* Runs of steady use, in sizes of all kinds, leave gaps in which the next does not fit. Where that is what happens, the gaps
+ * must not be purged to make room for it: it is in the next moment that one of them is large enough. */
+static long misfit_units(void)
+{
+    for (unsigned ended = windows_ended(&misfits.since); ended > 0; ended--) {
+        window_set(&misfits.before, window_get(&misfits.now));
+        window_set(&misfits.now, 0);
+    }
+    return min_long(window_get(&misfits.now) + window_get(&misfits.before),
+                    swing_used(&in_use) / MISFIT_SHARE);
+}
+
 /* At least the limit, and what will be wanted again (and a little more, that estimates may differ). But nobody may be
  * there to give it back once the program does no more: so where it does not swing often, what stays is bounded by what
  * is in use. */
@@ -627,6 +659,7 @@ static long dirty_most(void)
     long wanted = comes_back() + limit / SWING_MARGIN;
     if (!swing_is_often(&in_use))
         wanted = min_long(wanted, limit + dirty_more(limit));
+    wanted = max_long(wanted, limit + misfit_units());
     return limit == 0 ? 0 : max_long(limit, max_long(wanted, swing_used(&in_use) / 8));
 }
 
