@@ -69,7 +69,8 @@ void *hak_calloc(size_t count, size_t size)
 static void *move(void *block, size_t old_bytes, size_t size)
 {
     int saved = errno;
-    void *moved = hak_malloc(size);
+    bool grown = size > old_bytes && size > SIZE_RUN_MAX;
+    void *moved = grown ? large_alloc_to_grow(size) : hak_malloc(size);
     if (moved == NULL && size <= old_bytes) {
         errno = saved;
         return block; /* it can always be shorter where it is */

@@ -203,6 +203,25 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed)
     return done(entered, h, h != NULL ? large_in(h, size, alignment, zeroed) : NULL);
 }
 
+static void *room_to_grow(struct heap *h, size_t size)
+{
+    void *p = whale_alloc_to_grow(size);
+    if (p != NULL)
+        owned_takes(&h->owned, units_for(size));
+    return p;
+}
+
+void *large_alloc_to_grow(size_t size)
+{
+    bool zeroed;
+    struct heap *entered = heap_enter();
+    struct heap *h = open_to_allocate(entered);
+    void *p = h != NULL ? room_to_grow(h, size) : NULL;
+    if (h != NULL && p == NULL)
+        p = large_in(h, size, SIZE_GRANULE, &zeroed);
+    return done(entered, h, p);
+}
+
 static void *resize_in(void *block, uintptr_t word, size_t size)
 {
     if (word == UNIT_WHALE && size > SIZE_RUN_MAX)

@@ -17,6 +17,8 @@
 #include "swing.h"
 #include "total.h"
 
+#include <string.h>
+
 #define CACHE_SLOTS     32u
 #define CACHE_AGE_MS    1000u
 #define TAKE_TRIES      4
@@ -37,6 +39,8 @@ struct whale {
     lf_node spare;
     _Atomic(uint64_t) freed_at; /* atomic, relaxed: milliseconds; written by who has it */
     size_t resident; /* by who has it: bytes that hold memory, by estimate, as it was freed */
+    size_t used;     /* by its holder: bytes of it that the block may use */
+    size_t lent;     /* by its holder: bytes beyond these that it has lest it grow, and count */
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
@@ -47,6 +51,7 @@ static _Atomic(unsigned) touched = PARTS; /* atomic, relaxed: parts of a whale t
 static _Atomic(unsigned) estimates;       /* atomic, relaxed: a count */
 static _Atomic(unsigned) ask_every = ASK_OFTEN; /* atomic, relaxed */
 static struct swing in_use;                     /* bytes, of whales that are not in the cache */
+static _Atomic(size_t) lent_bytes;              /* atomic, relaxed: of all whales in use */
 static lf_stack spare;                          /* descriptors of no whale */
 
 static struct whale *whale_of(const void *p)
@@ -82,6 +87,7 @@ static void descriptor_reclaim(struct retired *retired)
 static bool publish(struct whale *w, char *base, size_t size)
 {
     region_init(&w->region, REGION_WHALE, base, size);
+    w->lent = 0;
     if (!registry_publish(&w->region))
         return false;
     registry_set_word(base, UNIT_WHALE);
@@ -182,9 +188,9 @@ static bool fill_any(struct whale *w)
     return false;
 }
 
-static void put_back(unsigned i, struct whale *w)
+static void put_back(struct whale *w)
 {
-    if (!slot_fill(i, w) && !fill_any(w))
+    if (!fill_any(w))
         whale_unmap(w);
 }
 
@@ -298,9 +304,97 @@ static struct whale *cache_take(size_t bytes, size_t alignment)
             continue;
         if (is_worth_it(w, bytes, alignment))
             return w;
-        put_back(i, w);
+        put_back(w);
     }
     return NULL;
+}
+
+/* ---- what grows has room to ---- */
+
+/* Of the cache, what may be lent to whales that grow. It is not for others, and nobody else can give it back: so it is
+ * bounded by itself. */
+static size_t may_lend(void)
+{
+    size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
+    size_t most = limit == 0 ? 0 : limit + (size_t)swing_used(&in_use) / KEPT_SHARE;
+    size_t lent = atomic_load_explicit(&lent_bytes, memory_order_relaxed);
+    return most > lent ? most - lent : 0;
+}
+
+/* As much of it stays lent as is not used. */
+static void settle_lent(struct whale *w, size_t unused)
+{
+    if (w->lent <= unused)
+        return;
+    atomic_fetch_sub_explicit(&lent_bytes, w->lent - unused, memory_order_relaxed);
+    w->lent = unused;
+}
+
+static bool has_room(const struct whale *w, size_t bytes, size_t lend)
+{
+    size_t size = region_size(&w->region);
+    return size >= bytes && size - bytes <= lend;
+}
+
+/* The longest one. */
+static unsigned roomy_slot(size_t bytes, size_t lend)
+{
+    unsigned best = CACHE_SLOTS;
+    size_t most = 0;
+    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
+        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        if (w == NULL || !has_room(w, bytes, lend) || region_size(&w->region) <= most)
+            continue;
+        most = region_size(&w->region);
+        best = i;
+    }
+    return best;
+}
+
+static struct whale *take_roomy(size_t bytes)
+{
+    size_t lend = may_lend();
+    unsigned i = whale_cached_bytes() < bytes ? CACHE_SLOTS : roomy_slot(bytes, lend);
+    struct whale *w =
+        i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
+    if (w == NULL || !slot_take(i, w))
+        return NULL;
+    if (has_room(w, bytes, lend))
+        return w;
+    put_back(w);
+    return NULL;
+}
+
+static char *use_roomy(struct whale *w, size_t bytes)
+{
+    w->used = bytes;
+    w->lent = region_size(&w->region) - bytes;
+    atomic_fetch_add_explicit(&lent_bytes, w->lent, memory_order_relaxed);
+    swing_take(&in_use, (long)region_size(&w->region));
+    registry_set_word(w->region.base, UNIT_WHALE);
+    return w->region.base;
+}
+
+void *whale_alloc_to_grow(size_t bytes)
+{
+    size_t size = page_up(bytes);
+    struct whale *w = take_roomy(size);
+    return w != NULL ? use_roomy(w, size) : NULL;
+}
+
+/* To where there are twice as many pages already: they cost more than the copy. */
+static void *copy_to_roomy(struct whale *w, size_t size)
+{
+    struct whale *to = take_roomy(size);
+    if (to == NULL)
+        return NULL;
+    if (os_resident(to->region.base, region_size(&to->region)) < 2 * w->used) {
+        put_back(to);
+        return NULL;
+    }
+    char *p = memcpy(use_roomy(to, size), w->region.base, w->used);
+    whale_free(w->region.base, true);
+    return p;
 }
 
 /* False: it is another one, or is not that old any more. */
@@ -309,7 +403,7 @@ static bool drop_if(unsigned i, struct whale *w, uint64_t older_than)
     if (w == NULL || freed_at(w) > older_than || !slot_take(i, w))
         return false;
     if (freed_at(w) > older_than) {
-        put_back(i, w);
+        put_back(w);
         return false;
     }
     whale_unmap(w);
@@ -363,7 +457,7 @@ void whale_set_cache_limit(size_t bytes)
 
 /* ---- the interface ---- */
 
-static void *map_new(size_t size, size_t alignment)
+static void *map_new(size_t used, size_t size, size_t alignment)
 {
     struct whale *w = descriptor_take();
     if (w == NULL)
@@ -371,70 +465,13 @@ static void *map_new(size_t size, size_t alignment)
     char *base = os_map_aligned(size, alignment);
     if (base != NULL && publish(w, base, size)) {
         swing_take(&in_use, (long)size);
+        w->used = used;
         return base;
     }
     if (base != NULL)
         os_unmap(base, size);
     lf_stack_push(&spare, &w->spare);
     return NULL;
-}
-
-/* Of about the right length already, or made so: that is cheaper than pages that come anew. */
-static void *reuse(size_t size, size_t alignment)
-{
-    struct whale *w = cache_take(size, alignment);
-    if (w == NULL)
-        return NULL;
-    size_t have = region_size(&w->region);
-    char *base = w->region.base;
-    registry_set_word(base, UNIT_WHALE);
-    swing_take(&in_use, (long)have);
-    if (have >= size && have <= size + size / SLACK_SHARE)
-        return base;
-    void *resized = whale_resize(base, size);
-    if (resized == NULL)
-        whale_free(base, true);
-    return resized;
-}
-
-/* Where there may be very many, each fills its place, and the system makes one mapping of neighbours. */
-static size_t size_to_map(size_t size)
-{
-    return swing_used(&in_use) > (long)MANY_BYTES ? align_up(size, WHALE_ALIGNMENT) : size;
-}
-
-void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
-{
-    size_t exact = page_up(bytes), size = size_to_map(exact);
-    alignment = max_size(alignment, WHALE_ALIGNMENT);
-    void *p = reuse(size, alignment);
-    *zeroed = p == NULL;
-    if (p == NULL)
-        p = map_new(size, alignment);
-    return p != NULL || size == exact ? p : map_new(exact, alignment);
-}
-
-/* Nobody uses it any more, and its word says so. */
-static void keep_or_unmap(struct whale *w)
-{
-    atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
-    if (!cache_put(w))
-        whale_unmap(w);
-}
-
-void whale_free(void *p, bool comes_again)
-{
-    struct whale *w = whale_of(p);
-    whale_decay();
-    total_note();
-    swing_return(&in_use, (long)region_size(&w->region), comes_again);
-    registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
-    keep_or_unmap(w);
-}
-
-size_t whale_bytes(const void *p)
-{
-    return region_size(&whale_of(p)->region);
 }
 
 static void count_resized(struct whale *w, size_t size)
@@ -460,6 +497,7 @@ static void *whale_move(struct whale *w, size_t size)
         unpublish(w);
         if (os_move(from, region_size(&w->region), to, size)) {
             publish(moved, to, size);
+            moved->used = w->used;
             count_resized(w, size);
             rcu_retire(&w->retired, descriptor_reclaim);
             return to;
@@ -472,24 +510,107 @@ static void *whale_move(struct whale *w, size_t size)
     return NULL;
 }
 
-/* What is left over is not worth a call. A cached whale is often a little longer than was asked for. */
+static void *resize_mapping(struct whale *w, size_t size)
+{
+    size_t had = region_size(&w->region);
+    if (!os_resize_in_place(w->region.base, had, size))
+        return size > had ? whale_move(w, size) : NULL;
+    count_resized(w, size);
+    region_set_size(&w->region, size);
+    return w->region.base;
+}
+
+/* Of about the right length already, or made so: that is cheaper than pages that come anew. */
+static void *reuse(size_t used, size_t size, size_t alignment)
+{
+    struct whale *w = cache_take(size, alignment);
+    if (w == NULL)
+        return NULL;
+    size_t have = region_size(&w->region);
+    char *base = w->region.base;
+    registry_set_word(base, UNIT_WHALE);
+    swing_take(&in_use, (long)have);
+    w->used = used;
+    if (have >= size && have <= size + size / SLACK_SHARE)
+        return base;
+    void *resized = resize_mapping(w, size);
+    if (resized == NULL)
+        whale_free(base, true);
+    return resized;
+}
+
+/* Where there may be very many, each fills its place, and the system makes one mapping of neighbours. */
+static size_t size_to_map(size_t size)
+{
+    return swing_used(&in_use) > (long)MANY_BYTES ? align_up(size, WHALE_ALIGNMENT) : size;
+}
+
+void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
+{
+    size_t exact = page_up(bytes), size = size_to_map(exact);
+    alignment = max_size(alignment, WHALE_ALIGNMENT);
+    void *p = reuse(exact, size, alignment);
+    *zeroed = p == NULL;
+    if (p == NULL)
+        p = map_new(exact, size, alignment);
+    return p != NULL || size == exact ? p : map_new(exact, exact, alignment);
+}
+
+/* Nobody uses it any more, and its word says so. */
+static void keep_or_unmap(struct whale *w)
+{
+    atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
+    if (!cache_put(w))
+        whale_unmap(w);
+}
+
+void whale_free(void *p, bool comes_again)
+{
+    struct whale *w = whale_of(p);
+    whale_decay();
+    total_note();
+    settle_lent(w, 0);
+    swing_return(&in_use, (long)region_size(&w->region), comes_again);
+    registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
+    keep_or_unmap(w);
+}
+
+size_t whale_bytes(const void *p)
+{
+    return whale_of(p)->used;
+}
+
+/* What is left over is not worth a call. */
 static bool is_about(size_t size, size_t had)
 {
     return size < had && had - size < UNIT_SIZE;
 }
 
+static void *remap(struct whale *w, size_t size, size_t used)
+{
+    settle_lent(w, 0);
+    char *p = resize_mapping(w, size);
+    if (p != NULL)
+        whale_of(p)->used = used;
+    return p;
+}
+
+static void *grow(struct whale *w, size_t size)
+{
+    void *p = copy_to_roomy(w, size);
+    return p != NULL ? p : remap(w, size_to_map(size), size);
+}
+
 void *whale_resize(void *p, size_t bytes)
 {
     struct whale *w = whale_of(p);
-    size_t had = region_size(&w->region), size = page_up(bytes);
-    if (size == had || size_to_map(size) == had || is_about(size, had))
-        return p;
+    size_t size = page_up(bytes), had = region_size(&w->region);
     if (size > had)
-        size = size_to_map(size);
-    if (!os_resize_in_place(p, had, size))
-        return size > had ? whale_move(w, size) : NULL;
-    count_resized(w, size);
-    region_set_size(&w->region, size);
+        return grow(w, size);
+    if (size < w->used && !is_about(size, w->used))
+        return remap(w, size, size);
+    w->used = max_size(w->used, size);
+    settle_lent(w, had - w->used);
     return p;
 }
 
@@ -518,8 +639,13 @@ static void count_cache_again(void)
 /* Nobody's, and not in the cache: on its way into it, or out. */
 static void take_back_if_free(struct whale *w)
 {
-    if (registry_word(w->region.base) == UNIT_FREE && !is_cached(w))
-        keep_or_unmap(w);
+    uintptr_t word = registry_word(w->region.base);
+    if (word == UNIT_WHALE)
+        atomic_fetch_add_explicit(&lent_bytes, w->lent, memory_order_relaxed);
+    if (word != UNIT_FREE || is_cached(w))
+        return;
+    w->lent = 0;
+    keep_or_unmap(w);
 }
 
 /* registry_walk would register a reader, by a mutex. Who is alone need not. */
@@ -535,6 +661,7 @@ static void each_whale(struct registry_leaf *leaf, void (*visit)(struct whale *)
 void whale_take_back(void)
 {
     count_cache_again();
+    atomic_store_explicit(&lent_bytes, 0, memory_order_relaxed);
     for (size_t i = 0; i < REGISTRY_LEAVES; i++) {
         uintptr_t words = atomic_load_explicit(&front.root[i], memory_order_acquire);
         if (words != REGISTRY_NOTHING(i))

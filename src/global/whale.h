@@ -12,9 +12,14 @@
 
 /* A power-of-two alignment of any size. *zeroed: it all reads as zero. NULL: refused by the system. */
 void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed);
+/* For a block that has grown, and may do so again: one from the cache with room to grow in, of which a part as large as the
+ * cache's bound is given to such whales. NULL: there is none. */
+void *whale_alloc_to_grow(size_t bytes);
 void whale_free(void *p, bool comes_again);
+/* That it may use. */
 size_t whale_bytes(const void *p);
-/* Grows or shrinks it, moving its pages if it must, never copying. NULL: it is unchanged. */
+/* Grows or shrinks it where it is, or by moving its pages; or copies it to a cached one where it can grow further. NULL:
+ * it is unchanged. */
 void *whale_resize(void *p, size_t bytes);
 /* Unmaps those that have been in the cache for too long. */
 void whale_decay(void);
