@@ -68,7 +68,7 @@ HAK_API int hak_malloc_trim(size_t pad);
 /* Statistics of the whole process. They look at other threads' heaps while these run: each figure was
  * true at some moment, and they need not add up. Not AS-safe, and may wait for the loader or stdio.
  *   arena     bytes of the segments           hblks, hblkhd  whales: number, bytes
- *   uordblks  bytes of blocks in use, in bins of other threads that live, or on their way to other heaps
+ *   uordblks  bytes of blocks in use and their room to grow, in bins of other threads that live, or on their way to other heaps
  *   fordblks  bytes free in segments
  *   keepcost  bytes that malloc_trim(0) could give back at once
  * mallinfo's are ints, and stop at INT_MAX. */

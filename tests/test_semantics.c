@@ -214,6 +214,29 @@ static void test_realloc_grows_a_whale_without_copying(void **state)
     free(fence);
 }
 
+/* In small steps and large ones, again and again, into what was freed before. */
+static void test_realloc_grows_into_what_was_freed(void **state)
+{
+    (void)state;
+    for (size_t step = 2; step <= 32; step *= 2) {
+        size_t n = 100000;
+        unsigned char *p = memset(malloc(n), 1, n);
+        for (unsigned char mark = 2; n < 12u << 20; mark++) {
+            size_t longer = n + n / step;
+            p = realloc(p, longer);
+            assert_non_null(p);
+            assert_true(malloc_usable_size(p) >= longer);
+            assert_int_equal(p[0], 1);
+            assert_int_equal(p[n - 1], mark - 1);
+            memset(p + n, mark, longer - n);
+            n = longer;
+        }
+        unsigned char *exact = realloc(p, n - 5000);
+        assert_int_equal(exact[n - 5001], exact[n - 6000]);
+        free(exact);
+    }
+}
+
 static void test_calloc_zeroes_reused_memory(void **state)
 {
     (void)state;
@@ -406,6 +429,7 @@ int main(void)
         cmocka_unit_test(test_realloc_leaves_the_smallest_where_it_is),
         cmocka_unit_test(test_realloc_null_and_zero),
         cmocka_unit_test(test_realloc_grows_a_whale_without_copying),
+        cmocka_unit_test(test_realloc_grows_into_what_was_freed),
         cmocka_unit_test(test_calloc_zeroes_reused_memory),
         cmocka_unit_test(test_alignments),
         cmocka_unit_test(test_many_aligned_at_once),

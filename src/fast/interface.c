@@ -66,6 +66,13 @@ void *hak_calloc(size_t count, size_t size)
 
 /* ---- resizing ---- */
 
+static void *move_to(void *moved, void *block, size_t bytes)
+{
+    memcpy(moved, block, bytes);
+    hak_free(block);
+    return moved;
+}
+
 static void *move(void *block, size_t old_bytes, size_t size)
 {
     int saved = errno;
@@ -75,11 +82,14 @@ static void *move(void *block, size_t old_bytes, size_t size)
         errno = saved;
         return block; /* it can always be shorter where it is */
     }
-    if (moved == NULL)
-        return NULL;
-    memcpy(moved, block, min_size(old_bytes, size));
-    hak_free(block);
-    return moved;
+    return moved == NULL ? NULL : move_to(moved, block, min_size(old_bytes, size));
+}
+
+static void *resize_whale(void *block, size_t bytes, size_t size)
+{
+    void *roomier = size > bytes ? large_roomier(block, size) : NULL;
+    return roomier != NULL ? move_to(roomier, block, bytes)
+                           : large_resize(block, UNIT_WHALE, bytes, size);
 }
 
 /* Neither too large for the block nor worth a smaller one. */
@@ -88,10 +98,12 @@ HAK_INLINE bool fits(size_t size, size_t bytes)
     return size <= bytes && size >= bytes / 2;
 }
 
-/* NULL: the contents must be copied. */
+/* NULL: the contents must be copied yet. */
 static void *resize_in_place(void *block, uintptr_t word, size_t bytes, size_t size)
 {
-    if (word == UNIT_WHALE || word == UNIT_RUN)
+    if (word == UNIT_WHALE)
+        return resize_whale(block, bytes, size);
+    if (word == UNIT_RUN)
         return large_resize(block, word, bytes, size);
     return fits(max_size(size, SIZE_GRANULE), bytes) ? block : NULL;
 }

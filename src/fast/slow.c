@@ -203,11 +203,14 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed)
     return done(entered, h, h != NULL ? large_in(h, size, alignment, zeroed) : NULL);
 }
 
-static void *room_to_grow(struct heap *h, size_t size)
+/* What was found for one that grows, if anything. */
+static void *count_roomy(struct heap *h, void *p, size_t size)
 {
-    void *p = whale_alloc_to_grow(size);
-    if (p != NULL)
-        owned_takes(&h->owned, units_for(size));
+    if (p == NULL)
+        return NULL;
+    outbuf_tick(&h->out, &h->owned);
+    count_large(h);
+    owned_takes(&h->owned, units_for(size));
     return p;
 }
 
@@ -216,10 +219,19 @@ void *large_alloc_to_grow(size_t size)
     bool zeroed;
     struct heap *entered = heap_enter();
     struct heap *h = open_to_allocate(entered);
-    void *p = h != NULL ? room_to_grow(h, size) : NULL;
+    void *p = h != NULL ? count_roomy(h, whale_alloc_to_grow(size), size) : NULL;
     if (h != NULL && p == NULL)
         p = large_in(h, size, SIZE_GRANULE, &zeroed);
     return done(entered, h, p);
+}
+
+void *large_roomier(void *whale, size_t size)
+{
+    struct heap *entered = heap_enter();
+    struct heap *h = heap_open(entered);
+    void *p = h != NULL ? count_roomy(h, whale_roomier(whale, size), size) : NULL;
+    heap_close(entered, h);
+    return p;
 }
 
 static void *resize_in(void *block, uintptr_t word, size_t size)

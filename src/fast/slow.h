@@ -63,8 +63,10 @@ HAK_INLINE void free_keep(struct heap *h, size_t place, void *p)
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);
 /* The same, over 1 MiB, for what has grown to it. */
 void *large_alloc_to_grow(size_t size);
-/* Makes a run or whale of `bytes` smaller or larger, moving pages but no bytes where that is cheaper; NULL if
- * it would change its tier, or cannot be done. */
+/* A whale for another that is to be so long, if it is better copied than extended; else NULL. errno is kept. */
+void *large_roomier(void *whale, size_t size);
+/* Makes a run or whale of `bytes` smaller or larger, moving pages but no bytes; NULL if it would change its tier, or
+ * cannot be done. */
 void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size);
 /* Gives back what is kept for later, everywhere, but for the memory of `keep` free units; false if there was nothing. */
 bool give_back_all(struct heap *work, long keep);

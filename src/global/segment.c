@@ -41,7 +41,7 @@ static _Atomic(uint32_t) segments_made;       /* atomic: indices given out */
 static lf_stack spare;                        /* segment descriptors without memory */
 static _Atomic(long) dirty_units;             /* atomic, relaxed: a count */
 static struct swing in_use;                   /* units */
-/* Units that were taken clean, since dirty ones were too cut up. Atomic and relaxed. */
+/* Units of runs that were taken clean, though as many were dirty. Atomic and relaxed. */
 static struct {
     _Alignas(HAK_CACHE_LINE) _Atomic(long) now; /* in this window */
     _Atomic(long) before;                       /* in the window before */
@@ -52,6 +52,11 @@ static _Atomic(long) empty_segments;  /* atomic, relaxed: a count */
 static _Atomic(long) refused_units;   /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
 static _Atomic(long) heaps;                   /* atomic, relaxed: in use */
+
+static unsigned lowest(uint64_t bits)
+{
+    return (unsigned)__builtin_ctzll(bits);
+}
 
 static uint64_t mask_of(unsigned first, unsigned count)
 {
@@ -224,8 +229,11 @@ static struct units take_from(struct segment *s, const struct search *search)
         uint64_t starts = starts_of_runs(wanted, search->count) & search->allowed;
         if (starts == 0)
             return (struct units){0};
-        uint64_t best = search->count > 1 ? fitting_starts(wanted, starts, search->count) : starts;
-        unsigned first = (unsigned)__builtin_ctzll((best & dirty) != 0 ? best & dirty : best);
+        if ((starts & dirty) != 0)
+            starts &= dirty;
+        if (search->count > 1)
+            starts = fitting_starts(wanted, starts, search->count);
+        unsigned first = lowest(starts);
         uint64_t mask = mask_of(first, search->count);
         uint64_t before = free;
         if (try_take(s, &free, mask))
@@ -374,11 +382,6 @@ static uint32_t group_count(void)
                                 : GROUPS; /* the count may run over where memory runs out */
 }
 
-static unsigned lowest(uint64_t bits)
-{
-    return (unsigned)__builtin_ctzll(bits);
-}
-
 static unsigned highest(uint64_t bits)
 {
     return 63 - (unsigned)__builtin_clzll(bits);
@@ -467,11 +470,9 @@ struct units segment_take(unsigned count, size_t alignment)
     struct search last = {count, allowed, ALL_UNITS, false, UINT_MAX, true};
     struct units taken = {0};
     COUNT(unit);
-    if (segment_dirty_units() >= (long)count) {
+    bool has_dirty = segment_dirty_units() >= (long)count;
+    if (has_dirty)
         taken = search_dirty(&dirty);
-        if (taken.units == 0 && count > 1)
-            atomic_fetch_add_explicit(&misfits.now, count, memory_order_relaxed);
-    }
     if (taken.units == 0)
         taken = search_groups(&any, group_count());
     if (taken.units == 0 && any.looks == 0)
@@ -480,6 +481,8 @@ struct units segment_take(unsigned count, size_t alignment)
         taken = take_from_new(count);
     if (taken.units == 0 && count > 1) /* who was to say that one is free may have been stopped */
         taken = search_groups(&last, group_count());
+    if (has_dirty && taken.zeroed && count > 1)
+        atomic_fetch_add_explicit(&misfits.now, count, memory_order_relaxed);
     return taken;
 }
 

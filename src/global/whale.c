@@ -17,8 +17,6 @@
 #include "swing.h"
 #include "total.h"
 
-#include <string.h>
-
 #define CACHE_SLOTS     32u
 #define CACHE_AGE_MS    1000u
 #define TAKE_TRIES      4
@@ -27,8 +25,10 @@
 #define SWING_MOST      5  /* times the limit: as much more, where use swings by it */
 #define SLACK_SHARE     2  /* of a whale, a part as large may be more than was asked for */
 #define ASK_OFTEN       8u /* one free in so many that may not fit: the system is asked what it holds */
-#define ASK_SELDOM      16u          /* the same, where it says what it has said before */
-#define PARTS           64u          /* of a whale: what holds memory is counted in such */
+#define ASK_SELDOM      16u /* the same, where it says what it has said before */
+#define LENT_SHARE      4   /* of what is in use, a part as large may be lent, and the limit */
+#define LENT_TIMES      3   /* as much as a whale uses is lent to it at most */
+#define PARTS           64u /* of a whale: what holds memory is counted in such */
 #define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
 #define MANY_BYTES                                                                                 \
     (KIB(32) * MIB(1)) /* of whales: there may be half as many as Linux allows mappings */
@@ -162,12 +162,19 @@ static unsigned oldest_slot(uint64_t *since)
     return oldest;
 }
 
+/* Without what is lent. */
+static size_t really_used(void)
+{
+    long used = swing_used(&in_use) - (long)atomic_load_explicit(&lent_bytes, memory_order_relaxed);
+    return (size_t)max_long(used, 0);
+}
+
 /* How much memory may be kept: a least, a part of what is in use, so that one that is wanted may fit, and as much as use
  * swings by (as far as units have not taken it over), within bounds where that is not often. */
 static size_t cache_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
-    size_t used = (size_t)swing_used(&in_use);
+    size_t used = really_used();
     size_t width = (size_t)min_long(swing_width(&in_use), total_fallen());
     if (!swing_is_often(&in_use))
         width = min_size(width, limit * SWING_MOST);
@@ -311,14 +318,23 @@ static struct whale *cache_take(size_t bytes, size_t alignment)
 
 /* ---- what grows has room to ---- */
 
-/* Of the cache, what may be lent to whales that grow. It is not for others, and nobody else can give it back: so it is
- * bounded by itself. */
-static size_t may_lend(void)
+/* How much of what was cached may be lent to whales that grow. It is not for others, and nobody else can give it back: so
+ * it is bounded by itself, over all, and for each by what that uses. */
+static size_t lend_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
-    size_t most = limit == 0 ? 0 : limit + (size_t)swing_used(&in_use) / KEPT_SHARE;
-    size_t lent = atomic_load_explicit(&lent_bytes, memory_order_relaxed);
-    return most > lent ? most - lent : 0;
+    return limit == 0 ? 0 : limit + really_used() / LENT_SHARE;
+}
+
+static bool lend(struct whale *w, size_t bytes)
+{
+    size_t room = region_size(&w->region) - bytes;
+    if (atomic_fetch_add_explicit(&lent_bytes, room, memory_order_relaxed) + room <= lend_most()) {
+        w->lent = room;
+        return true;
+    }
+    atomic_fetch_sub_explicit(&lent_bytes, room, memory_order_relaxed);
+    return false;
 }
 
 /* As much of it stays lent as is not used. */
@@ -330,20 +346,20 @@ static void settle_lent(struct whale *w, size_t unused)
     w->lent = unused;
 }
 
-static bool has_room(const struct whale *w, size_t bytes, size_t lend)
+static bool has_room(const struct whale *w, size_t bytes)
 {
     size_t size = region_size(&w->region);
-    return size >= bytes && size - bytes <= lend;
+    return size >= bytes && size - bytes <= LENT_TIMES * bytes;
 }
 
-/* The longest one. */
-static unsigned roomy_slot(size_t bytes, size_t lend)
+/* The longest one, of those that are as long as `least`. */
+static unsigned roomy_slot(size_t bytes, size_t least)
 {
     unsigned best = CACHE_SLOTS;
-    size_t most = 0;
+    size_t most = least - 1;
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
         struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
-        if (w == NULL || !has_room(w, bytes, lend) || region_size(&w->region) <= most)
+        if (w == NULL || !has_room(w, bytes) || region_size(&w->region) <= most)
             continue;
         most = region_size(&w->region);
         best = i;
@@ -351,25 +367,31 @@ static unsigned roomy_slot(size_t bytes, size_t lend)
     return best;
 }
 
-static struct whale *take_roomy(size_t bytes)
+/* Of the holder of `w`. What it is told is kept, so that a whale without pages is asked once. */
+static bool has_pages(struct whale *w, size_t pages)
 {
-    size_t lend = may_lend();
-    unsigned i = whale_cached_bytes() < bytes ? CACHE_SLOTS : roomy_slot(bytes, lend);
+    if (pages == 0)
+        return true;
+    if (region_size(&w->region) < pages || w->resident < pages)
+        return false;
+    w->resident = os_resident(w->region.base, region_size(&w->region));
+    return w->resident >= pages;
+}
+
+/* With room to grow, and as many pages there. */
+static void *take_roomy(size_t bytes, size_t pages)
+{
+    size_t least = max_size(bytes, pages);
+    unsigned i = whale_cached_bytes() < least ? CACHE_SLOTS : roomy_slot(bytes, least);
     struct whale *w =
         i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
     if (w == NULL || !slot_take(i, w))
         return NULL;
-    if (has_room(w, bytes, lend))
-        return w;
-    put_back(w);
-    return NULL;
-}
-
-static char *use_roomy(struct whale *w, size_t bytes)
-{
+    if (!has_room(w, bytes) || !has_pages(w, pages) || !lend(w, bytes)) {
+        put_back(w);
+        return NULL;
+    }
     w->used = bytes;
-    w->lent = region_size(&w->region) - bytes;
-    atomic_fetch_add_explicit(&lent_bytes, w->lent, memory_order_relaxed);
     swing_take(&in_use, (long)region_size(&w->region));
     registry_set_word(w->region.base, UNIT_WHALE);
     return w->region.base;
@@ -377,24 +399,15 @@ static char *use_roomy(struct whale *w, size_t bytes)
 
 void *whale_alloc_to_grow(size_t bytes)
 {
-    size_t size = page_up(bytes);
-    struct whale *w = take_roomy(size);
-    return w != NULL ? use_roomy(w, size) : NULL;
+    return take_roomy(page_up(bytes), 0);
 }
 
-/* To where there are twice as many pages already: they cost more than the copy. */
-static void *copy_to_roomy(struct whale *w, size_t size)
+/* Twice as many pages there cost more than the copy. */
+void *whale_roomier(void *p, size_t bytes)
 {
-    struct whale *to = take_roomy(size);
-    if (to == NULL)
-        return NULL;
-    if (os_resident(to->region.base, region_size(&to->region)) < 2 * w->used) {
-        put_back(to);
-        return NULL;
-    }
-    char *p = memcpy(use_roomy(to, size), w->region.base, w->used);
-    whale_free(w->region.base, true);
-    return p;
+    struct whale *w = whale_of(p);
+    size_t size = page_up(bytes);
+    return size > region_size(&w->region) ? take_roomy(size, 2 * w->used) : NULL;
 }
 
 /* False: it is another one, or is not that old any more. */
@@ -588,17 +601,24 @@ static bool is_about(size_t size, size_t had)
 
 static void *remap(struct whale *w, size_t size, size_t used)
 {
+    size_t lent = w->lent;
     settle_lent(w, 0);
     char *p = resize_mapping(w, size);
-    if (p != NULL)
+    if (p != NULL) {
         whale_of(p)->used = used;
-    return p;
+        return p;
+    }
+    w->lent = lent;
+    atomic_fetch_add_explicit(&lent_bytes, lent, memory_order_relaxed);
+    return NULL;
 }
 
-static void *grow(struct whale *w, size_t size)
+/* It is shorter, and what is left over is worth a call: else its room is for it to grow again. */
+static bool is_to_shrink(const struct whale *w, size_t size)
 {
-    void *p = copy_to_roomy(w, size);
-    return p != NULL ? p : remap(w, size_to_map(size), size);
+    size_t had = region_size(&w->region);
+    return size < w->used && size_to_map(size) < had &&
+           (!is_about(size, w->used) || w->lent >= UNIT_SIZE);
 }
 
 void *whale_resize(void *p, size_t bytes)
@@ -606,8 +626,8 @@ void *whale_resize(void *p, size_t bytes)
     struct whale *w = whale_of(p);
     size_t size = page_up(bytes), had = region_size(&w->region);
     if (size > had)
-        return grow(w, size);
-    if (size < w->used && !is_about(size, w->used))
+        return remap(w, size_to_map(size), size);
+    if (is_to_shrink(w, size))
         return remap(w, size, size);
     w->used = max_size(w->used, size);
     settle_lent(w, had - w->used);
@@ -636,16 +656,17 @@ static void count_cache_again(void)
     }
 }
 
-/* Nobody's, and not in the cache: on its way into it, or out. */
-static void take_back_if_free(struct whale *w)
+/* In use, and counted anew; or nobody's, and not in the cache: on its way into it, or out. */
+static void take_back(struct whale *w)
 {
     uintptr_t word = registry_word(w->region.base);
-    if (word == UNIT_WHALE)
+    if (word == UNIT_WHALE) {
         atomic_fetch_add_explicit(&lent_bytes, w->lent, memory_order_relaxed);
-    if (word != UNIT_FREE || is_cached(w))
-        return;
-    w->lent = 0;
-    keep_or_unmap(w);
+        swing_set_used(&in_use, swing_used(&in_use) + (long)region_size(&w->region));
+    } else if (word == UNIT_FREE && !is_cached(w)) {
+        w->lent = 0;
+        keep_or_unmap(w);
+    }
 }
 
 /* registry_walk would register a reader, by a mutex. Who is alone need not. */
@@ -662,9 +683,10 @@ void whale_take_back(void)
 {
     count_cache_again();
     atomic_store_explicit(&lent_bytes, 0, memory_order_relaxed);
+    swing_set_used(&in_use, 0);
     for (size_t i = 0; i < REGISTRY_LEAVES; i++) {
         uintptr_t words = atomic_load_explicit(&front.root[i], memory_order_acquire);
         if (words != REGISTRY_NOTHING(i))
-            each_whale((struct registry_leaf *)(words + REGISTRY_BIAS(i)), take_back_if_free);
+            each_whale((struct registry_leaf *)(words + REGISTRY_BIAS(i)), take_back);
     }
 }

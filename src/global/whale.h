@@ -1,6 +1,6 @@
 /*
  * whale.h: blocks over 1 MiB, each a mapping of its own. Freed ones wait in a small cache, bounded in
- * number, bytes and age, for the next of about their size.
+ * number, bytes and age, for the next of about their size, or for one that grows.
  *
  * SYNCHRONIZATION: a whale is its holder's; any thread may free it. Cache slots are taken and filled by
  * CAS, descriptors are type-stable.
@@ -12,14 +12,15 @@
 
 /* A power-of-two alignment of any size. *zeroed: it all reads as zero. NULL: refused by the system. */
 void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed);
-/* For a block that has grown, and may do so again: one from the cache with room to grow in, of which a part as large as the
- * cache's bound is given to such whales. NULL: there is none. */
+/* For a block that has grown, and may do so again: one from the cache with room to grow in, three times as much as it
+ * uses at most, and over all the cache's limit and a quarter of what is in use. NULL: there is none. */
 void *whale_alloc_to_grow(size_t bytes);
+/* The same for one that can't grow where its mapping is: with so many pages that it is better copied there. */
+void *whale_roomier(void *p, size_t bytes);
 void whale_free(void *p, bool comes_again);
 /* That it may use. */
 size_t whale_bytes(const void *p);
-/* Grows or shrinks it where it is, or by moving its pages; or copies it to a cached one where it can grow further. NULL:
- * it is unchanged. */
+/* Grows or shrinks it, moving its pages if it must, never copying. NULL: it is unchanged. */
 void *whale_resize(void *p, size_t bytes);
 /* Unmaps those that have been in the cache for too long. */
 void whale_decay(void);
