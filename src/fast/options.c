@@ -4,6 +4,7 @@
  *     HAKMEM_PURGE_KIB        8192    free pages that stay, or as many as use swings by
  *     HAKMEM_WHALE_CACHE_KIB  8192    memory in freed blocks over 1 MiB that stays, half of what such blocks
  *                                     have in use, and as much more as that swings by
+ *     HAKMEM_HUGE_PAGES       0       1: blocks may lie in huge pages where the system gives them to who asks
  *     HAKMEM_STATS            0       1: malloc_stats() when the process ends
  *     HAKMEM_DEEPBIND         0       1: dlopen's RTLD_DEEPBIND stays (dlopen.c)
  *
@@ -62,6 +63,7 @@ __attribute__((constructor)) static void read_options(void)
     long purge = option_number("HAKMEM_PURGE_KIB", 8192, most);
     segment_set_purge_limit(purge / (long)(UNIT_SIZE / 1024));
     whale_set_cache_limit(KIB(option_number("HAKMEM_WHALE_CACHE_KIB", 8192, most)));
+    os_want_huge_pages(option_number("HAKMEM_HUGE_PAGES", 0, 1) == 1);
     print_stats = option_number("HAKMEM_STATS", 0, 1) == 1;
 }
 

@@ -2,7 +2,7 @@
  * os.c: the system calls.
  *
  * SYNCHRONIZATION: one relaxed hint (where the last aligned mapping went); losing a race for it costs
- * a second mmap.
+ * a second mmap. And an option.
  */
 #include "os.h"
 
@@ -18,8 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#define HUGE_PAGE MIB(2)
+
 /* Atomic, relaxed: below it the next aligned mapping may well fit. Any value is right. */
 static _Atomic(uintptr_t) next_hint;
+static _Atomic(bool) huge_pages; /* atomic, relaxed: whether they are asked for */
 
 static void *map_at(void *hint, size_t bytes)
 {
@@ -50,6 +53,18 @@ static void *map_and_trim(size_t bytes, size_t alignment)
     return NULL;
 }
 
+void os_want_huge_pages(bool want)
+{
+    atomic_store_explicit(&huge_pages, want, memory_order_relaxed);
+}
+
+/* Refused where there are none. */
+static void ask_for_huge_pages(void *start, size_t bytes)
+{
+    if (bytes >= HUGE_PAGE && atomic_load_explicit(&huge_pages, memory_order_relaxed))
+        madvise(start, bytes, MADV_HUGEPAGE);
+}
+
 void *os_map_aligned(size_t bytes, size_t alignment)
 {
     int saved = errno;
@@ -60,8 +75,10 @@ void *os_map_aligned(size_t bytes, size_t alignment)
         munmap(start, bytes);
         start = map_and_trim(bytes, alignment);
     }
-    if (start != NULL)
+    if (start != NULL) {
+        ask_for_huge_pages(start, bytes);
         atomic_store_explicit(&next_hint, (uintptr_t)start, memory_order_relaxed);
+    }
     errno = saved;
     return start;
 }

@@ -15,6 +15,8 @@
 void *os_map(size_t bytes);
 /* The same for blocks, its start a multiple of `alignment`, a power of two of a page or more. */
 void *os_map_aligned(size_t bytes, size_t alignment);
+/* Whether os_map_aligned asks for huge pages; false at first. */
+void os_want_huge_pages(bool want);
 /* Where the system gives huge pages unasked, each costs 2 MiB at its first touch: not in
  * the whole pages of this. */
 void os_avoid_huge_pages(void *start, size_t bytes);
