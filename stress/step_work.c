@@ -153,6 +153,14 @@ static void keep_whales(void)
     keep_many(WHALE, 4);
 }
 
+/* Aligned to more than a segment: so short, and a whale. Others wait in the cache. */
+static void keep_short_whale(void)
+{
+    keep_whales();
+    drop_kept();
+    keep(aligned_alloc(8 << 20, 100));
+}
+
 static void keep_great(void)
 {
     keep(malloc(GREAT));
@@ -305,6 +313,13 @@ static void grow(void)
     keep(grown != NULL ? grown : p);
 }
 
+static void grow_to_whale(void)
+{
+    void *p = unkeep();
+    void *grown = realloc(p, WHALE / 4 * 3);
+    keep(grown != NULL ? grown : p);
+}
+
 static void shrink(void)
 {
     void *p = unkeep();
@@ -405,9 +420,9 @@ static const struct scenario scenarios[] = {
     {"first malloc", nothing, NULL, nothing, first_call,
      .expects = "attach heap_obtain pop_parked "},
     {"refill", nothing, malloc_middle, nothing, NULL,
-     .expects =
-         "refill owned_take slab_take_owner find_free segment_take slab_init_owner owned_keep_bounds "
-         "give_up "},
+     .expects = "refill owned_take slab_take_owner find_free segment_take slab_init_owner "
+                "owned_keep_bounds "
+                "give_up "},
     {"refill: a few", nothing, malloc_seldom, nothing, NULL,
      .expects = "refill_few owned_take_few slab_take_few_owner claim_to_take let_go shared_push "},
     {"refill: what others freed", prepare_freed_into, malloc_middle, drop_kept, NULL,
@@ -442,6 +457,8 @@ static const struct scenario scenarios[] = {
      .expects = "whale_alloc publish os_map_aligned "},
     {"whale grows", keep_whales, grow, drop_kept, NULL,
      .expects = "whale_resize whale_move os_move "},
+    {"whale grows elsewhere", keep_short_whale, grow_to_whale, drop_kept, NULL,
+     .expects = "large_roomier whale_roomier take_roomy lend "},
     {"whale free, unmapped", keep_great, free_one, drop_kept, NULL,
      .expects = "whale_unmap os_unmap "},
     {"calloc", give_small, zeroed, drop_kept, NULL, .expects = "hak_calloc "},
