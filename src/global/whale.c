@@ -40,7 +40,7 @@ struct whale {
     _Atomic(uint64_t) freed_at; /* atomic, relaxed: milliseconds; written by who has it */
     size_t resident; /* by who has it: bytes that hold memory, by estimate, as it was freed */
     size_t used;     /* by its holder: bytes of it that the block may use */
-    size_t lent;     /* by its holder: bytes beyond these that it has lest it grow, and count */
+    size_t lent;     /* by its holder: bytes beyond these that it was given to grow in */
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
