@@ -118,6 +118,12 @@ static void count_cached(const struct whale *w, size_t sign)
     atomic_fetch_add_explicit(&cached_resident, sign * w->resident, memory_order_relaxed);
 }
 
+/* What is in a slot, if there is such a slot, and anything in it: to be taken, or only looked at. */
+static struct whale *slot_look(unsigned i)
+{
+    return i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
+}
+
 static bool slot_take(unsigned i, struct whale *w)
 {
     if (!atomic_compare_exchange_strong_explicit(&cache[i], &w, NULL, memory_order_acquire,
@@ -153,7 +159,7 @@ static unsigned oldest_slot(uint64_t *since)
     unsigned oldest = CACHE_SLOTS;
     *since = UINT64_MAX;
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        struct whale *w = slot_look(i);
         if (w != NULL && freed_at(w) < *since) {
             *since = freed_at(w);
             oldest = i;
@@ -248,7 +254,7 @@ static void cache_shrink(size_t most)
         unsigned i = oldest_slot(&since);
         if (i == CACHE_SLOTS)
             return;
-        drop_if(i, atomic_load_explicit(&cache[i], memory_order_acquire), since);
+        drop_if(i, slot_look(i), since);
     }
 }
 
@@ -278,7 +284,7 @@ static unsigned best_slot(size_t bytes)
     unsigned best = CACHE_SLOTS;
     size_t least = SIZE_MAX;
     for (unsigned i = 0; i < CACHE_SLOTS && least > 0; i++) {
-        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        struct whale *w = slot_look(i);
         size_t cost = w != NULL ? misfit(w, bytes) : SIZE_MAX;
         if (cost < least) {
             least = cost;
@@ -303,8 +309,7 @@ static struct whale *cache_take(size_t bytes, size_t alignment)
         return NULL;
     for (unsigned tries = TAKE_TRIES; tries > 0; tries--) {
         unsigned i = best_slot(bytes);
-        struct whale *w =
-            i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
+        struct whale *w = slot_look(i);
         if (w == NULL)
             return NULL;
         if (!slot_take(i, w))
@@ -358,7 +363,7 @@ static unsigned roomy_slot(size_t bytes, size_t least)
     unsigned best = CACHE_SLOTS;
     size_t most = least - 1;
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        struct whale *w = slot_look(i);
         if (w == NULL || !has_room(w, bytes) || region_size(&w->region) <= most)
             continue;
         most = region_size(&w->region);
@@ -383,8 +388,7 @@ static void *take_roomy(size_t bytes, size_t pages)
 {
     size_t least = max_size(bytes, pages);
     unsigned i = whale_cached_bytes() < least ? CACHE_SLOTS : roomy_slot(bytes, least);
-    struct whale *w =
-        i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
+    struct whale *w = slot_look(i);
     if (w == NULL || !slot_take(i, w))
         return NULL;
     if (!has_room(w, bytes) || !has_pages(w, pages) || !lend(w, bytes)) {
@@ -429,7 +433,7 @@ static bool cache_drop(uint64_t older_than)
     if (whale_cached_bytes() == 0)
         return false;
     for (unsigned i = 0; i < CACHE_SLOTS; i++)
-        any |= drop_if(i, atomic_load_explicit(&cache[i], memory_order_acquire), older_than);
+        any |= drop_if(i, slot_look(i), older_than);
     return any;
 }
 
@@ -650,7 +654,7 @@ static void count_cache_again(void)
     atomic_store_explicit(&cached_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&cached_resident, 0, memory_order_relaxed);
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-        struct whale *w = atomic_load_explicit(&cache[i], memory_order_acquire);
+        struct whale *w = slot_look(i);
         if (w != NULL)
             count_cached(w, 1);
     }
