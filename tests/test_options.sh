@@ -22,7 +22,7 @@ for bad in x -1 1.5 '' 99999999999999999999 12k; do
         fail "'$bad': not clear: $said"
 done
 [[ $(run HAKMEM_DEEPBIND=yes) == "hakmem: HAKMEM_DEEPBIND=yes "*"using 0" ]] || fail 'HAKMEM_DEEPBIND=yes was taken'
-[[ $(run HAKMEM_HUGE_PAGES=2) == *"using 0" ]] || fail 'HAKMEM_HUGE_PAGES=2 was taken'
+[[ $(run HAKMEM_HUGE_PAGES=3) == *"using 1" ]] || fail 'HAKMEM_HUGE_PAGES=3 was taken'
 [[ $(run HAKMEM_STATS=2) == *"using 0" ]] || fail 'HAKMEM_STATS=2 was taken'
 # not /bin/true, which closes its stderr before it ends
 [[ $(env HAKMEM_STATS=1 LD_PRELOAD="$library" /bin/bash -c : 2>&1) == *"hakmem: segments: "* ]] ||
@@ -34,6 +34,6 @@ advised() {
         [[ $line == VmFlags:*" hg"* ]] && echo yes && break; done; exit 0'
 }
 if [ -e /sys/kernel/mm/transparent_hugepage/enabled ]; then
-    [ "$(advised HAKMEM_HUGE_PAGES=1)" = yes ] || fail 'HAKMEM_HUGE_PAGES=1 asks for none'
+    [ "$(advised HAKMEM_HUGE_PAGES=2)" = yes ] || fail 'HAKMEM_HUGE_PAGES=2 asks for none'
     [ -z "$(advised HAKMEM_HUGE_PAGES=0)" ] || fail 'HAKMEM_HUGE_PAGES=0 asks for some'
 fi

@@ -4,13 +4,14 @@
  *     HAKMEM_PURGE_KIB        8192    free pages that stay, or as many as use swings by
  *     HAKMEM_WHALE_CACHE_KIB  8192    memory in freed blocks over 1 MiB that stays, half of what such blocks
  *                                     have in use, and as much more as that swings by
- *     HAKMEM_HUGE_PAGES       0       1: blocks may lie in huge pages where the system gives them to who asks
+ *     HAKMEM_HUGE_PAGES       1       0: never asks for huge pages; 1: where memory is written to; 2: always
  *     HAKMEM_STATS            0       1: malloc_stats() when the process ends
  *     HAKMEM_DEEPBIND         0       1: dlopen's RTLD_DEEPBIND stays (dlopen.c)
  *
  * SYNCHRONIZATION: none; single-threaded as constructors and destructors are.
  */
 #include "options.h"
+#include "../global/huge.h"
 #include "../global/os.h"
 #include "../global/segment.h"
 #include "../global/whale.h"
@@ -63,7 +64,7 @@ __attribute__((constructor)) static void read_options(void)
     long purge = option_number("HAKMEM_PURGE_KIB", 8192, most);
     segment_set_purge_limit(purge / (long)(UNIT_SIZE / 1024));
     whale_set_cache_limit(KIB(option_number("HAKMEM_WHALE_CACHE_KIB", 8192, most)));
-    os_want_huge_pages(option_number("HAKMEM_HUGE_PAGES", 0, 1) == 1);
+    huge_set_mode((enum huge_mode)option_number("HAKMEM_HUGE_PAGES", HUGE_WHERE_USED, HUGE_ALWAYS));
     print_stats = option_number("HAKMEM_STATS", 0, 1) == 1;
 }
 

@@ -18,11 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HUGE_PAGE MIB(2)
-
 /* Atomic, relaxed: below it the next aligned mapping may well fit. Any value is right. */
 static _Atomic(uintptr_t) next_hint;
-static _Atomic(bool) huge_pages; /* atomic, relaxed: whether they are asked for */
 
 static void *map_at(void *hint, size_t bytes)
 {
@@ -53,16 +50,11 @@ static void *map_and_trim(size_t bytes, size_t alignment)
     return NULL;
 }
 
-void os_want_huge_pages(bool want)
+void os_ask_huge_pages(void *start, size_t bytes)
 {
-    atomic_store_explicit(&huge_pages, want, memory_order_relaxed);
-}
-
-/* Refused where there are none. */
-static void ask_for_huge_pages(void *start, size_t bytes)
-{
-    if (bytes >= HUGE_PAGE && atomic_load_explicit(&huge_pages, memory_order_relaxed))
-        madvise(start, bytes, MADV_HUGEPAGE);
+    int saved = errno;
+    madvise(start, bytes, MADV_HUGEPAGE); /* refused where there are none */
+    errno = saved;
 }
 
 void *os_map_aligned(size_t bytes, size_t alignment)
@@ -75,10 +67,8 @@ void *os_map_aligned(size_t bytes, size_t alignment)
         munmap(start, bytes);
         start = map_and_trim(bytes, alignment);
     }
-    if (start != NULL) {
-        ask_for_huge_pages(start, bytes);
+    if (start != NULL)
         atomic_store_explicit(&next_hint, (uintptr_t)start, memory_order_relaxed);
-    }
     errno = saved;
     return start;
 }
@@ -223,6 +213,25 @@ uint64_t os_milliseconds(void)
     if (clock_gettime(CLOCK_MONOTONIC_COARSE, &now) != 0)
         return 0;
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Of this thread's own time: it may be preempted. The system call itself, not the C library's function, which others
+ * interpose, and may allocate in. */
+static int64_t thread_nanoseconds(void)
+{
+    struct timespec now = {0};
+    syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+unsigned os_touch(void *page)
+{
+    int saved = errno;
+    int64_t start = thread_nanoseconds();
+    *(volatile char *)page = 0;
+    int64_t took = thread_nanoseconds() - start;
+    errno = saved;
+    return (unsigned)(took / 1000);
 }
 
 unsigned os_processors(void)

@@ -15,8 +15,8 @@
 void *os_map(size_t bytes);
 /* The same for blocks, its start a multiple of `alignment`, a power of two of a page or more. */
 void *os_map_aligned(size_t bytes, size_t alignment);
-/* Whether os_map_aligned asks for huge pages; false at first. */
-void os_want_huge_pages(bool want);
+/* The system may give whole huge pages of this, each at its first touch. */
+void os_ask_huge_pages(void *start, size_t bytes);
 /* Where the system gives huge pages unasked, each costs 2 MiB at its first touch: not in
  * the whole pages of this. */
 void os_avoid_huge_pages(void *start, size_t bytes);
@@ -35,6 +35,8 @@ bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes);
 /* A full barrier on every running thread of this process (membarrier(2)); false if refused. */
 bool os_barrier_all(void);
 size_t os_page_size(void);
+/* Writes a zero to where there is one; how many microseconds of the thread's time that took. */
+unsigned os_touch(void *page);
 /* Milliseconds of a coarse monotonic clock. */
 uint64_t os_milliseconds(void);
 unsigned os_processors(void);

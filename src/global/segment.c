@@ -5,6 +5,7 @@
  */
 #include "segment.h"
 #include "counters.h"
+#include "huge.h"
 #include "meta.h"
 #include "os.h"
 #include "swing.h"
@@ -52,6 +53,7 @@ static _Atomic(long) empty_segments;  /* atomic, relaxed: a count */
 static _Atomic(long) refused_units;   /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
 static _Atomic(long) heaps;                   /* atomic, relaxed: in use */
+static struct huge_kind huge = {.used_least = MIB(16), .sample_bytes = SEGMENT_SIZE};
 
 static unsigned lowest(uint64_t bits)
 {
@@ -311,6 +313,15 @@ static void open_units(struct segment *s, uint64_t free)
         hint_room(s);
 }
 
+/* Not in the first: most processes need no more. */
+static void ask_for_huge_pages(struct segment *s, char *base)
+{
+    bool is_huge = s->index != 0 && huge_ask(&huge, base, SEGMENT_SIZE);
+    if (s->index == 0)
+        os_avoid_huge_pages(base, SEGMENT_SIZE);
+    atomic_store_explicit(&s->is_huge, is_huge, memory_order_relaxed);
+}
+
 /* Maps a segment of which the first `count` units are the caller's before anybody sees it. */
 static struct units take_from_new(unsigned count)
 {
@@ -319,8 +330,7 @@ static struct units take_from_new(unsigned count)
         return (struct units){0};
     char *base = os_map_aligned(SEGMENT_SIZE, SEGMENT_SIZE);
     if (base != NULL) {
-        if (s->index == 0)
-            os_avoid_huge_pages(base, SEGMENT_SIZE); /* most processes need no more */
+        ask_for_huge_pages(s, base);
         region_init(&s->region, REGION_SEGMENT, base, SEGMENT_SIZE);
         if (registry_publish(&s->region)) {
             open_units(s, ~mask_of(0, count));
@@ -345,6 +355,7 @@ static void set_all_dirty(struct segment *s)
 static void segment_reclaim(struct retired *retired)
 {
     struct segment *s = LF_CONTAINER(retired, struct segment, retired);
+    huge_forget(&huge, s->region.base, SEGMENT_SIZE);
     if (os_unmap(s->region.base, SEGMENT_SIZE)) {
         lf_stack_push(&spare, &s->spare);
         return;
@@ -488,10 +499,20 @@ struct units segment_take(unsigned count, size_t alignment)
 
 /* ---- purging ---- */
 
+/* Else the system would fill up again what is purged. */
+static void avoid_huge_pages(struct segment *s)
+{
+    if (atomic_load_explicit(&s->is_huge, memory_order_relaxed)) {
+        atomic_store_explicit(&s->is_huge, false, memory_order_relaxed);
+        os_avoid_huge_pages(s->region.base, SEGMENT_SIZE);
+    }
+}
+
 /* The caller has these units. False: the system took none of them. */
 static bool purge_units(struct segment *s, uint64_t mask)
 {
     bool any = false;
+    avoid_huge_pages(s);
     while (mask != 0) {
         unsigned first = (unsigned)__builtin_ctzll(mask);
         uint64_t from_first = ~(mask >> first);

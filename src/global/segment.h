@@ -32,6 +32,8 @@ struct segment {
     struct slab slab[UNITS_PER_SEGMENT];
     _Atomic(uint8_t) run_units[UNITS_PER_SEGMENT]; /* atomic, relaxed: of the run that starts there;
                                                       written by who has it */
+    _Atomic(bool)
+        is_huge; /* atomic, relaxed: has asked for huge pages, and nothing was purged yet */
 };
 
 /* Units that somebody took. `units` is 0 if there were none. */

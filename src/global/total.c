@@ -15,9 +15,14 @@ static struct {
     _Atomic(uint64_t) since;                     /* milliseconds: when this window began */
 } peak;
 
+long total_used(void)
+{
+    return segment_used_bytes() + whale_used_bytes();
+}
+
 static long note(void)
 {
-    long used = segment_used_bytes() + whale_used_bytes();
+    long used = total_used();
     window_raise(&peak.high, used);
     return used;
 }

@@ -18,7 +18,8 @@
 
 /* Something is about to be returned. */
 void total_note(void);
-/* In bytes. */
+/* In bytes, both. */
 long total_fallen(void);
+long total_used(void);
 
 #endif

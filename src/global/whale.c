@@ -9,6 +9,7 @@
  * them.
  */
 #include "whale.h"
+#include "huge.h"
 #include "lf_stack.h"
 #include "meta.h"
 #include "os.h"
@@ -53,6 +54,7 @@ static _Atomic(unsigned) ask_every = ASK_OFTEN; /* atomic, relaxed */
 static struct swing in_use;                     /* bytes, of whales that are not in the cache */
 static _Atomic(size_t) lent_bytes;              /* atomic, relaxed: of all whales in use */
 static lf_stack spare;                          /* descriptors of no whale */
+static struct huge_kind huge = {.sample_bytes = MIB(1)};
 
 static struct whale *whale_of(const void *p)
 {
@@ -104,6 +106,7 @@ static void unpublish(struct whale *w)
 static void whale_unmap(struct whale *w)
 {
     unpublish(w);
+    huge_gone(&huge, w->region.base, region_size(&w->region));
     if (!os_unmap(w->region.base, region_size(&w->region)))
         os_purge(w->region.base,
                  region_size(&w->region)); /* its addresses are lost, its memory is not */
@@ -480,6 +483,8 @@ static void *map_new(size_t used, size_t size, size_t alignment)
     if (w == NULL)
         return NULL;
     char *base = os_map_aligned(size, alignment);
+    if (base != NULL)
+        huge_ask(&huge, base, size);
     if (base != NULL && publish(w, base, size)) {
         swing_take(&in_use, (long)size);
         w->used = used;
@@ -527,14 +532,24 @@ static void *whale_move(struct whale *w, size_t size)
     return NULL;
 }
 
-static void *resize_mapping(struct whale *w, size_t size)
+static void *resize_or_move(struct whale *w, size_t size)
 {
     size_t had = region_size(&w->region);
+    huge_forget(&huge, w->region.base, had);
     if (!os_resize_in_place(w->region.base, had, size))
         return size > had ? whale_move(w, size) : NULL;
     count_resized(w, size);
     region_set_size(&w->region, size);
     return w->region.base;
+}
+
+static void *resize_mapping(struct whale *w, size_t size)
+{
+    size_t had = region_size(&w->region);
+    char *p = resize_or_move(w, size);
+    if (p != NULL)
+        huge_ask_to_grow(&huge, p, had, size);
+    return p;
 }
 
 /* Of about the right length already, or made so: that is cheaper than pages that come anew. */

@@ -1,0 +1,271 @@
+/*
+ * test_huge.c: huge pages are asked for where memory is written to, there is use enough, and they come fast; and nowhere
+ * else.
+ */
+#include "testing.h"
+
+#include "global/huge.h"
+#include "global/os.h"
+#include "global/segment.h"
+
+#include "hakmem.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MANY = 32, PROBES = MANY / 8 };
+
+static const size_t size = SEGMENT_SIZE;
+
+static struct huge_kind new_kind(void)
+{
+    huge_set_mode(HUGE_WHERE_USED);
+    return (struct huge_kind){.sample_bytes = MIB(1)};
+}
+
+/* As many of 64 of its pages are written to. */
+static char *map(size_t of_64)
+{
+    char *p = os_map_aligned(size, size);
+    assert_non_null(p);
+    for (size_t at = 0; at < size; at += 4096)
+        if (at / 4096 % 64 < of_64)
+            p[at] = 1;
+    return p;
+}
+
+/* How many of so many mappings ask. This machine's own huge pages may come as slow as they like. */
+static int asked(struct huge_kind *kind, int mappings, size_t of_64)
+{
+    int count = 0;
+    for (int i = 0; i < mappings; i++) {
+        huge_set_mode(HUGE_WHERE_USED);
+        count += huge_ask(kind, map(of_64), size);
+    }
+    return count;
+}
+
+/* 0 or 1; -1: the system has no huge pages. */
+static int has_flag(const void *p, const char *flag)
+{
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    char line[512];
+    bool here = false;
+    int found = -1;
+    unsigned long from, to;
+    assert_non_null(maps);
+    while (found < 0 && fgets(line, sizeof line, maps) != NULL)
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            here = (uintptr_t)p >= from && (uintptr_t)p < to;
+        else if (here && strncmp(line, "VmFlags:", 8) == 0)
+            found = strstr(line, flag) != NULL;
+    fclose(maps);
+    return access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) == 0 ? found : -1;
+}
+
+static void test_all_but_the_probes_ask_where_memory_is_written_to(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    assert_int_equal(asked(&kind, 8, 64),
+                     5); /* the fourth is the first that finds one that is old */
+    assert_int_equal(asked(&kind, MANY, 64), MANY - PROBES);
+    assert_int_equal(asked(&kind, MANY, 48), MANY - PROBES);
+}
+
+static void test_none_ask_where_it_is_not(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    assert_int_equal(asked(&kind, MANY, 32), 0);
+    struct huge_kind changes = new_kind();
+    assert_int_equal(asked(&changes, MANY, 64), MANY - 2 - PROBES);
+    asked(&changes, 2 * 8, 8); /* until such a one is looked at */
+    assert_int_equal(asked(&changes, MANY, 8), 0);
+}
+
+static void test_a_mapping_that_is_new_is_not_looked_at(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    char *first = map(0);
+    assert_false(huge_ask(&kind, first, size));
+    assert_int_equal(asked(&kind, 2, 0), 0);
+    memset(first, 1, size);
+    assert_true(huge_ask(&kind, map(0), size));
+}
+
+static void test_little_use_does_not_ask(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    kind.used_least = MIB(1024);
+    assert_int_equal(asked(&kind, MANY, 64), 0);
+    struct huge_kind other = new_kind();
+    asked(&other, MANY, 64);
+    assert_false(huge_ask(&other, map(0), MIB(1024))); /* more than all that is in use */
+    assert_false(huge_ask(&other, map(0), MIB(1)));    /* no page of it could be a huge one */
+}
+
+static void test_what_goes_is_looked_at_before(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    for (int i = 0; i < 3; i++) {
+        char *p = map(64);
+        assert_int_equal(huge_ask(&kind, p, size), i > 0); /* it has been written to, then gone */
+        huge_gone(&kind, p, size);
+        os_unmap(p, size);
+    }
+    struct huge_kind other = new_kind();
+    char *p = map(64);
+    huge_ask(&other, p, size);
+    huge_forget(&other, p, size); /* it is there still, to be seen if it were looked at */
+    assert_int_equal(asked(&other, MANY, 0), 0);
+}
+
+/* Neither probes nor the time that this machine takes come into it. */
+static int paused(struct huge_kind *kind)
+{
+    int pause = 0;
+    for (;; pause++) {
+        atomic_store(&kind->made, 1);
+        if (huge_ask(kind, map(0), size))
+            return pause;
+    }
+}
+
+static void test_slow_ones_make_it_pause(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    asked(&kind, MANY, 64);
+    for (int expected = 4; expected <= 16; expected *= 2) {
+        huge_set_mode(HUGE_WHERE_USED);
+        for (int slow = 4; slow <= expected; slow *= 2)
+            huge_note_touch(5000);
+        assert_int_equal(paused(&kind), expected);
+    }
+    huge_set_mode(HUGE_WHERE_USED);
+    huge_note_touch(5000);
+    huge_note_touch(5000);
+    huge_note_touch(100);
+    huge_note_touch(5000);
+    assert_int_equal(paused(&kind), 8);
+}
+
+static void test_the_option_is_obeyed(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    asked(&kind, MANY, 64);
+    huge_set_mode(HUGE_NEVER);
+    assert_false(huge_ask(&kind, map(64), size));
+    struct huge_kind unknown = new_kind();
+    huge_set_mode(HUGE_ALWAYS);
+    char *p = map(0);
+    assert_true(huge_ask(&unknown, p, size));
+    assert_int_not_equal(has_flag(p, " hg"), 0);
+    huge_set_mode(HUGE_WHERE_USED);
+}
+
+static void test_what_grows_asks_if_it_is_written_to(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    char *empty = os_map_aligned(4 * size, size), *full = os_map_aligned(4 * size, size);
+    memset(full, 1, size);
+    huge_ask_to_grow(&kind, empty, size, 4 * size);
+    huge_ask_to_grow(&kind, full, size, size + MIB(2)); /* perhaps not one of them fits */
+    assert_int_not_equal(has_flag(empty, " hg"), 1);
+    assert_int_not_equal(has_flag(full, " hg"), 1);
+    huge_ask_to_grow(&kind, full, size, 4 * size);
+    assert_int_not_equal(has_flag(full, " hg"), 0);
+    assert_int_not_equal(has_flag(full + 4 * size - 1, " hg"), 0);
+}
+
+/* Else the system might fill up again what was given back. */
+static void test_what_is_purged_does_not_ask_any_more(void **state)
+{
+    (void)state;
+    enum { SEGMENTS = 8 }; /* more than stay mapped when they are empty */
+    struct units taken[SEGMENTS];
+    huge_set_mode(HUGE_ALWAYS);
+    for (int i = 0; i < SEGMENTS; i++)
+        taken[i] = segment_take(UNITS_PER_SEGMENT, UNIT_SIZE);
+    struct segment *last = taken[SEGMENTS - 1].segment;
+    memset(segment_unit(last, 0), 1, SEGMENT_SIZE);
+    assert_int_not_equal(has_flag(segment_unit(last, 0), " hg"), 0);
+    segment_return(last, 1, 1, false);
+    segment_purge(0);
+    assert_int_not_equal(has_flag(segment_unit(last, 0), " hg"), 1);
+    assert_int_not_equal(has_flag(segment_unit(last, 0), " nh"), 0);
+    assert_int_equal(segment_take_at(last, 1, 1, &taken[0].zeroed), true);
+    for (int i = 0; i < SEGMENTS; i++)
+        segment_return(taken[i].segment, 0, UNITS_PER_SEGMENT, false);
+    huge_set_mode(HUGE_WHERE_USED);
+}
+
+/* Blocks that fill some MiB, and how many of them are in places that have asked. */
+static int blocks_that_asked(void **block, int mib)
+{
+    int count = 0;
+    for (int i = 0; i < mib * 32; i++) {
+        if (i % 32 == 0)
+            huge_set_mode(HUGE_WHERE_USED);
+        memset(block[i] = hak_malloc(KIB(32)), 1, KIB(32));
+    }
+    for (int i = 0; i < mib * 32; i += 16)
+        count += has_flag(block[i], " hg") == 1;
+    return count;
+}
+
+static void free_blocks(void **block, int mib)
+{
+    for (int i = 0; i < mib * 32; i++)
+        hak_free(block[i]);
+}
+
+/* The first of all tests. */
+static void test_a_heap_that_grows_asks_from_16_mib_on(void **state)
+{
+    (void)state;
+    static void *small[12 * 32], *more[52 * 32];
+    assert_int_equal(blocks_that_asked(small, 12), 0);
+    int asked_for = blocks_that_asked(more, 52);
+    if (has_flag(more[0], " hg") >= 0)
+        assert_in_range(asked_for, 52, 2 * 52 - 1);
+    free_blocks(small, 12);
+    free_blocks(more, 52);
+    hak_malloc_trim(0);
+    assert_int_equal(blocks_that_asked(small, 12), 0); /* it is known that they are written to */
+    free_blocks(small, 12);
+}
+
+static void *use;
+
+static int use_much(void **state)
+{
+    (void)state;
+    use = hak_malloc(MIB(64));
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_heap_that_grows_asks_from_16_mib_on),
+        cmocka_unit_test_setup(test_all_but_the_probes_ask_where_memory_is_written_to, use_much),
+        cmocka_unit_test(test_none_ask_where_it_is_not),
+        cmocka_unit_test(test_a_mapping_that_is_new_is_not_looked_at),
+        cmocka_unit_test(test_little_use_does_not_ask),
+        cmocka_unit_test(test_what_goes_is_looked_at_before),
+        cmocka_unit_test(test_slow_ones_make_it_pause),
+        cmocka_unit_test(test_the_option_is_obeyed),
+        cmocka_unit_test(test_what_grows_asks_if_it_is_written_to),
+        cmocka_unit_test(test_what_is_purged_does_not_ask_any_more),
+    };
+    return RUN_TESTS(tests);
+}
