@@ -1,6 +1,6 @@
 /*
- * bench.h: what the workloads share: options, threads that run until the time is up, and one line of
- * results that tools/bench reads.
+ * bench.h: what the workloads share: options, threads that run until the time is up, and one line
+ * of results that tools/bench reads.
  *
  *     WORKLOAD [-t THREADS] [-s SECONDS] [-e SEED] [-LETTER VALUE]...
  *     threads T ops_per_second X max_rss_kib R cpu_seconds C [more pairs]
@@ -12,8 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What one thread writes to at every operation lies apart from what others do, by two cache lines, since some
- * processors fetch these in pairs. Otherwise it is the place where an allocator happens to put it that is measured. */
+/* What one thread writes to at every operation lies apart from what others do, by two cache lines,
+ * since some processors fetch these in pairs. Otherwise it is the place where an allocator happens
+ * to put it that is measured. */
 #define BENCH_APART 128
 
 struct bench_thread {

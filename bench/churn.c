@@ -1,6 +1,6 @@
 /*
- * churn: threads that live for a few hundred allocations. Each frees what its predecessor passed on,
- * allocates, passes a tenth on to its successor, frees the rest and ends.
+ * churn: threads that live for a few hundred allocations. Each frees what its predecessor passed
+ * on, allocates, passes a tenth on to its successor, frees the rest and ends.
  */
 #include "bench.h"
 

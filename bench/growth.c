@@ -14,8 +14,8 @@
  *     random_ns    free and malloc of a block of the background, at random
  *     misses_ns    what the user pays in the last without any allocator: finding the block, and writing to it
  *
- * All but the first are medians of several parts; those of the last three take a sixteenth of -s each.
- * ops_per_second is not to be compared. One thread; -t is not looked at.
+ * All but the first are medians of several parts; those of the last three take a sixteenth of -s
+ * each. ops_per_second is not to be compared. One thread; -t is not looked at.
  */
 #include "bench.h"
 

@@ -1,6 +1,6 @@
 /*
- * histogram.h: latencies in log-linear buckets, in the manner of Gil Tene's HDR histogram (Debian 12 has no
- * C library of it): 32 buckets an octave, so each value is known to 3 %.
+ * histogram.h: latencies in log-linear buckets, in the manner of Gil Tene's HDR histogram (Debian
+ * 12 has no C library of it): 32 buckets an octave, so each value is known to 3 %.
  */
 #ifndef HISTOGRAM_H
 #define HISTOGRAM_H

@@ -1,7 +1,7 @@
 /*
- * json: documents are read and dropped. Each has a text buffer of the 64 KiB class and a tree of many small
- * nodes, keys and strings, some of them grown while they are read. The last eight documents of a thread
- * stay; now and then one is replaced out of turn, as caches do.
+ * json: documents are read and dropped. Each has a text buffer of the 64 KiB class and a tree of
+ * many small nodes, keys and strings, some of them grown while they are read. The last eight
+ * documents of a thread stay; now and then one is replaced out of turn, as caches do.
  */
 #include "bench.h"
 

@@ -1,5 +1,6 @@
 /*
- * large: buffers of 16 KiB to 8 MiB, mostly of the lower sizes, of which a page in eight is touched.
+ * large: buffers of 16 KiB to 8 MiB, mostly of the lower sizes, of which a page in eight is
+ * touched.
  */
 #include "bench.h"
 

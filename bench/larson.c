@@ -1,13 +1,13 @@
 /*
- * larson: a server whose threads come and go (P.-A. Larson, M. Krishnan, Memory allocation for long-running
- * server applications, ISMM 1998).
+ * larson: a server whose threads come and go (P.-A. Larson, M. Krishnan, Memory allocation for
+ * long-running server applications, ISMM 1998).
  *
- * Each thread replaces random blocks of its array by blocks of random size, `rounds` times the number of
- * chunks; then it hands the array to a successor thread and ends. So most blocks are freed by a thread that
- * did not allocate them. The throughput is that of all threads.
+ * Each thread replaces random blocks of its array by blocks of random size, `rounds` times the
+ * number of chunks; then it hands the array to a successor thread and ends. So most blocks are
+ * freed by a thread that did not allocate them. The throughput is that of all threads.
  *
- * The defaults are the ancestor's: 8 to 1024 bytes, 10,000 chunks a thread, 1 round, seed 12345. The usual
- * ones are -a 8 -b 1000 -c 5000 -r 100 -e 4141.
+ * The defaults are the ancestor's: 8 to 1024 bytes, 10,000 chunks a thread, 1 round, seed 12345.
+ * The usual ones are -a 8 -b 1000 -c 5000 -r 100 -e 4141.
  */
 #include "bench.h"
 

@@ -1,8 +1,9 @@
 /*
- * line: what a write to a cache line costs that other threads write to as well, for docs/scaling.md.
+ * line: what a write to a cache line costs that other threads write to as well, for
+ * docs/scaling.md.
  *
- * How: each thread adds to a counter, or takes and gives back a mutex. Nothing is allocated; an operation is
- * one addition, or one such pair.
+ * How: each thread adds to a counter, or takes and gives back a mutex. Nothing is allocated; an
+ * operation is one addition, or one such pair.
  *
  *     -m MODE      1: a counter each; 2: one counter; 3: a mutex each; 4: one mutex. 2 if not given
  */

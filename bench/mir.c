@@ -1,7 +1,7 @@
 /*
- * mir: a compiler's intermediate representation. Each function compiled takes two or three arenas of the
- * 256 KiB class and some thousand medium nodes; passes replace a third of the nodes; all goes at the end but
- * for a summary, which stays for a while.
+ * mir: a compiler's intermediate representation. Each function compiled takes two or three arenas
+ * of the 256 KiB class and some thousand medium nodes; passes replace a third of the nodes; all
+ * goes at the end but for a summary, which stays for a while.
  */
 #include "bench.h"
 

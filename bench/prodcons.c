@@ -1,5 +1,6 @@
 /*
- * prodcons: producers allocate, consumers free and never allocate; they hand over 64 blocks at a time.
+ * prodcons: producers allocate, consumers free and never allocate; they hand over 64 blocks at a
+ * time.
  *
  *     -m 1    each producer has a consumer of its own (threads / 2 pairs)
  *     -m 2    one producer, all others consume

@@ -1,5 +1,6 @@
 /*
- * realloc: strings and vectors that grow by steps and by doubling, from 16 bytes to some MiB, and shrink.
+ * realloc: strings and vectors that grow by steps and by doubling, from 16 bytes to some MiB, and
+ * shrink.
  */
 #include "bench.h"
 

@@ -1,11 +1,12 @@
 /*
- * server: requests at a bounded rate. Each takes some twenty small blocks, two medium and now and then a
- * large one; most go when it is answered, some are left for another thread to free (a reply on its way, a
- * cache entry). The latency of each malloc and free is taken by the clock.
+ * server: requests at a bounded rate. Each takes some twenty small blocks, two medium and now and
+ * then a large one; most go when it is answered, some are left for another thread to free (a reply
+ * on its way, a cache entry). The latency of each malloc and free is taken by the clock.
  *
  *     -q RATE      requests a second, over all threads; 20,000 if not given
  *
- * Pairs printed: malloc_p50 .. malloc_max and free_p50 .. free_max, in nanoseconds, the clock included.
+ * Pairs printed: malloc_p50 .. malloc_max and free_p50 .. free_max, in nanoseconds, the clock
+ * included.
  */
 #include "bench.h"
 #include "histogram.h"

@@ -6,8 +6,8 @@
  *     -m 3         the same, but each has freed its blocks before it waits
  *     -n THREADS   how many live at once in 2 and 3; 10,000 if not given
  *
- * -t is how many start threads side by side in 1. In 2 and 3, which take as long as they take, the pair
- * "live_rss_kib" is what is resident while all wait, and "ended_rss_kib" once all have ended.
+ * -t is how many start threads side by side in 1. In 2 and 3, which take as long as they take, the
+ * pair "live_rss_kib" is what is resident while all wait, and "ended_rss_kib" once all have ended.
  *
  * Threads meet at one mutex: each counts itself in and waits for the gate to open.
  */

@@ -1,6 +1,7 @@
 /*
- * vm: an interpreter. Each script gets a stack and a heap of the 2 MiB class, of which it touches a part;
- * it makes small objects, strings that grow and tables that double, and sweeps most of them now and then.
+ * vm: an interpreter. Each script gets a stack and a heap of the 2 MiB class, of which it touches a
+ * part; it makes small objects, strings that grow and tables that double, and sweeps most of them
+ * now and then.
  */
 #include "bench.h"
 

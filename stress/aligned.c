@@ -1,12 +1,11 @@
 /*
  * aligned: blocks of every alignment, freed by others.
  *
- * Why: an alignment changes the class, or makes a run or a whale of a small block; and free must know without being
- * told.
- * How: two threads make blocks of alignments of 16 bytes to 64 KiB, now and then to 8 MiB, by each function that
- * there is; two check and free them, by each function too. Blocks go one way only. Edges: as prodcons; and `free` of a
- * segment from put_back to try_take, for runs.
- * How long: 2 s.
+ * Why: an alignment changes the class, or makes a run or a whale of a small block; and free must
+ * know without being told. How: two threads make blocks of alignments of 16 bytes to 64 KiB, now
+ * and then to 8 MiB, by each function that there is; two check and free them, by each function too.
+ * Blocks go one way only. Edges: as prodcons; and `free` of a segment from put_back to try_take,
+ * for runs. How long: 2 s.
  */
 #include "stress.h"
 

@@ -1,13 +1,13 @@
 /*
  * children: fork upon fork from a process whose threads are busy.
  *
- * Why: the child has what one moment of all threads looked like, without the threads: their heaps are taken
- * over, blocks of theirs are freed, and nothing may be waited for.
- * How: two threads make blocks of all sizes, two free them; a fifth starts a thread for each fork, one that never
- * allocated, so that the child's first allocation adopts a heap of a vanished thread. The child checks and frees all
- * blocks that were on their way, makes and frees blocks in every tier, takes statistics, trims, and may fork once
- * more. It starts no thread, which TSan would not bear. Edges: `holder` in try_adopt; in the parent, as prodcons.
- * How long: 2 s.
+ * Why: the child has what one moment of all threads looked like, without the threads: their heaps
+ * are taken over, blocks of theirs are freed, and nothing may be waited for. How: two threads make
+ * blocks of all sizes, two free them; a fifth starts a thread for each fork, one that never
+ * allocated, so that the child's first allocation adopts a heap of a vanished thread. The child
+ * checks and frees all blocks that were on their way, makes and frees blocks in every tier, takes
+ * statistics, trims, and may fork once more. It starts no thread, which TSan would not bear. Edges:
+ * `holder` in try_adopt; in the parent, as prodcons. How long: 2 s.
  */
 #include "stress.h"
 

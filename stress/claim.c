@@ -1,14 +1,13 @@
 /*
  * claim: who gives a slab up against who frees into it.
  *
- * Why: give_up and owned_push_remote both look twice; if one did not, a block would stay in the remote stack of a
- * slab that nobody looks at again.
- * How: two threads make blocks of which two fit into a slab, so that a heap gives its oldest slab up every other
- * block, at OWNED_LEAST of them; two threads free them, each block about when its slab is given up: some before,
- * some after, some between the two looks. Only the first bytes of a block are written, the rest would take the time.
- * Blocks go one way only. Edges: `owner` from set_nobodys to claim_owner; push on `remote` to drain; both
- * second looks, of which looks.c sees to it that one misses nothing.
- * How long: 2 s.
+ * Why: give_up and owned_push_remote both look twice; if one did not, a block would stay in the
+ * remote stack of a slab that nobody looks at again. How: two threads make blocks of which two fit
+ * into a slab, so that a heap gives its oldest slab up every other block, at OWNED_LEAST of them;
+ * two threads free them, each block about when its slab is given up: some before, some after, some
+ * between the two looks. Only the first bytes of a block are written, the rest would take the time.
+ * Blocks go one way only. Edges: `owner` from set_nobodys to claim_owner; push on `remote` to
+ * drain; both second looks, of which looks.c sees to it that one misses nothing. How long: 2 s.
  */
 #include "stress.h"
 

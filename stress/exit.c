@@ -1,14 +1,13 @@
 /*
  * exit: threads end while others free their blocks.
  *
- * Why: at its end a thread gives up all its slabs, parks its heap or breaks it up, and the next thread takes it
- * over; frees by others meet every step of that.
- * How: two threads start short-lived ones, one after the other; each makes some hundred blocks, hands them
- * over and ends at once. Two more threads, which know nothing of these, free them. A few blocks a thread frees
- * itself, to leave its bins full. Starting and joining order the short-lived threads with who started them, never
- * after who frees. Edges: the push of a heap on `parked` to its pop; `owner` from set_nobodys to
- * claim_owner, push on `remote` to drain, the shared stacks.
- * How long: 2 s.
+ * Why: at its end a thread gives up all its slabs, parks its heap or breaks it up, and the next
+ * thread takes it over; frees by others meet every step of that. How: two threads start short-lived
+ * ones, one after the other; each makes some hundred blocks, hands them over and ends at once. Two
+ * more threads, which know nothing of these, free them. A few blocks a thread frees itself, to
+ * leave its bins full. Starting and joining order the short-lived threads with who started them,
+ * never after who frees. Edges: the push of a heap on `parked` to its pop; `owner` from set_nobodys
+ * to claim_owner, push on `remote` to drain, the shared stacks. How long: 2 s.
  */
 #include "stress.h"
 

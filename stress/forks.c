@@ -8,20 +8,22 @@
  *     forks --reuse [--threads N]                       what vanished threads held free is used again
  *     forks --chain DEPTH [--threads N]                 a child of a child of a child: memory stays bounded
  *
- * Why: other allocators take locks in fork and give them back in the child; hakmem has none, and promises that the
- * child of a process with any number of busy threads allocates at once, at no cost in fork itself.
+ * Why: other allocators take locks in fork and give them back in the child; hakmem has none, and
+ * promises that the child of a process with any number of busy threads allocates at once, at no
+ * cost in fork itself.
  *
- * How. Storm: busy threads allocate and free in all tiers, their own blocks and each other's; a third of them fork as
- * well, at the same time. A child allocates, checks and frees the blocks that lie in the parent's slots, starts threads
- * that do the same, forks on, and ends by exit or _exit. Latency: the median of many forks, and of the time until such
- * a child has allocated and ended. Reuse: threads fill their heaps with free blocks, and vanish; the child's own
- * threads allocate as much. Chain: each generation has its busy threads, and is forked from while they run.
+ * How. Storm: busy threads allocate and free in all tiers, their own blocks and each other's; a
+ * third of them fork as well, at the same time. A child allocates, checks and frees the blocks that
+ * lie in the parent's slots, starts threads that do the same, forks on, and ends by exit or _exit.
+ * Latency: the median of many forks, and of the time until such a child has allocated and ended.
+ * Reuse: threads fill their heaps with free blocks, and vanish; the child's own threads allocate as
+ * much. Chain: each generation has its busy threads, and is forked from while they run.
  *
- * How threads meet: blocks pass through slots by atomic exchange. What a vanished thread was working with is not in a
- * slot, so that the child leaves it alone.
+ * How threads meet: blocks pass through slots by atomic exchange. What a vanished thread was
+ * working with is not in a slot, so that the child leaves it alone.
  *
- * For any allocator, by LD_PRELOAD. A child that is not over after 30 s is killed, and that is a failure. Exit status: 0
- * or 1.
+ * For any allocator, by LD_PRELOAD. A child that is not over after 30 s is killed, and that is a
+ * failure. Exit status: 0 or 1.
  */
 #include "signals_blocks.h"
 
@@ -289,7 +291,8 @@ static void *busy_interrupted(void *argument)
     return NULL;
 }
 
-/* Not SA_NODEFER, and in no thread that is inside the C library's fork or pthread_create: those have locks. */
+/* Not SA_NODEFER, and in no thread that is inside the C library's fork or pthread_create: those
+ * have locks. */
 static int storm_of_handlers(void)
 {
     pthread_t thread[THREADS_MOST];
@@ -335,8 +338,8 @@ static void fill_with_small_blocks(size_t bytes)
     }
 }
 
-/* Microseconds: of fork itself, the thread's own, so that other processes don't count (fork waits for nobody here);
- * and until a child that allocates in every tier is over. */
+/* Microseconds: of fork itself, the thread's own, so that other processes don't count (fork waits
+ * for nobody here); and until a child that allocates in every tier is over. */
 static void time_fork(double *fork_us, double *child_us)
 {
     double start = now(), own = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
@@ -493,7 +496,8 @@ static void wait_for_rest(pid_t pid)
         complain(1, "forks: a generation's child ended with status %d; failing", status);
 }
 
-/* What the vanished were filling or checking. What they were moving from hand to slot is lost by us. */
+/* What the vanished were filling or checking. What they were moving from hand to slot is lost by
+ * us. */
 static void empty_hands(void)
 {
     for (unsigned i = 0; i < THREADS_MOST; i++)

@@ -1,13 +1,13 @@
 /*
  * handlers: signal handlers allocate, reallocate and free, whatever they interrupt.
  *
- * Why: malloc and free are async-signal-safe. A handler that interrupts one finds a sentinel and borrows a heap.
- * How: two threads make blocks, two free them, all four interrupted by a timer of their own; the handler makes
- * two blocks, resizes one and frees it, and hands the other over if its thread is a maker. Whether a handler
- * interrupted hakmem is known by a flag around the calls. (TSan delivers signals when one of the functions
- * that it intercepts is called; in hakmem that is mmap and munmap, so whales are made now and then.) Blocks go
- * one way only. Edges: a borrowed heap through `parked`; else as prodcons.
- * How long: 2 s.
+ * Why: malloc and free are async-signal-safe. A handler that interrupts one finds a sentinel and
+ * borrows a heap. How: two threads make blocks, two free them, all four interrupted by a timer of
+ * their own; the handler makes two blocks, resizes one and frees it, and hands the other over if
+ * its thread is a maker. Whether a handler interrupted hakmem is known by a flag around the calls.
+ * (TSan delivers signals when one of the functions that it intercepts is called; in hakmem that is
+ * mmap and munmap, so whales are made now and then.) Blocks go one way only. Edges: a borrowed heap
+ * through `parked`; else as prodcons. How long: 2 s.
  */
 #include "stress.h"
 

@@ -1,13 +1,12 @@
 /*
  * local: each thread frees what it made.
  *
- * Why: most programs do little else; and units, slabs and whole segments go from thread to thread all the same,
- * when one has emptied them.
- * How: four threads, each with 2,000 blocks of its own, of all sizes, one replaced at random at a time; now and
- * then all are freed at once, so that slabs become FREE, and then of another class, in another thread. The
- * threads never meet but in the allocator. Edges: `free` of a segment (put_back to try_take), `owner` and the
- * shared stacks (set_nobodys to claim_owner).
- * How long: 2 s.
+ * Why: most programs do little else; and units, slabs and whole segments go from thread to thread
+ * all the same, when one has emptied them. How: four threads, each with 2,000 blocks of its own, of
+ * all sizes, one replaced at random at a time; now and then all are freed at once, so that slabs
+ * become FREE, and then of another class, in another thread. The threads never meet but in the
+ * allocator. Edges: `free` of a segment (put_back to try_take), `owner` and the shared stacks
+ * (set_nobodys to claim_owner). How long: 2 s.
  */
 #include "stress.h"
 

@@ -1,15 +1,16 @@
 /*
  * looks: the two second looks of a slab's owner and of who frees into it, one slab after the other.
  *
- * Why: an owner gives a slab up and looks at its remote stack again; who pushes a block there looks at the owner again.
- * If one did not, the block would stay in a slab that nobody looks at. The next free into the slab, or the next search
- * for one, would find it, and so a busy program hides it: there must be none.
- * How: in rounds of two threads. One makes sixteen slabs' worth of blocks, of which two fit into a slab, and hands
- * them over. The other frees every second one; then, at a sign, the first gives all its slabs up, by a trim, while
- * the second frees the rest, in the same order, after a delay that varies. Then it gives up what it came to own, by
- * a trim, and no block may be out: looked up each few rounds, in the statistics. Signs are relaxed, but for those.
- * Edges: `owner` from set_nobodys to claim_owner; push on `remote` to drain; both second looks.
- * How long: 2 s.
+ * Why: an owner gives a slab up and looks at its remote stack again; who pushes a block there looks
+ * at the owner again. If one did not, the block would stay in a slab that nobody looks at. The next
+ * free into the slab, or the next search for one, would find it, and so a busy program hides it:
+ * there must be none. How: in rounds of two threads. One makes sixteen slabs' worth of blocks, of
+ * which two fit into a slab, and hands them over. The other frees every second one; then, at a
+ * sign, the first gives all its slabs up, by a trim, while the second frees the rest, in the same
+ * order, after a delay that varies. Then it gives up what it came to own, by a trim, and no block
+ * may be out: looked up each few rounds, in the statistics. Signs are relaxed, but for those.
+ * Edges: `owner` from set_nobodys to claim_owner; push on `remote` to drain; both second looks. How
+ * long: 2 s.
  */
 #include "stress.h"
 

@@ -1,13 +1,12 @@
 /*
  * mixed: everything at once.
  *
- * Why: faults hide between the parts.
- * How: eight threads, each with a table of its own. A thread puts blocks of all sizes into its table and takes
- * them from the tables of all threads of lower numbers and its own, so that most blocks are freed, reallocated
- * or checked by a thread that did not make them; one in a thousand operations trims, one in a hundred
- * reallocates, some are aligned or zeroed. Since blocks go from lower to higher numbers only, what comes back is
- * ordered by the allocator alone: all its edges.
- * How long: 2 s.
+ * Why: faults hide between the parts. How: eight threads, each with a table of its own. A thread
+ * puts blocks of all sizes into its table and takes them from the tables of all threads of lower
+ * numbers and its own, so that most blocks are freed, reallocated or checked by a thread that did
+ * not make them; one in a thousand operations trims, one in a hundred reallocates, some are aligned
+ * or zeroed. Since blocks go from lower to higher numbers only, what comes back is ordered by the
+ * allocator alone: all its edges. How long: 2 s.
  */
 #include "stress.h"
 

@@ -1,13 +1,13 @@
 /*
  * oneslab: many threads free into one slab at the same moment.
  *
- * Why: its remote stack, and its claim, have no more contention than this.
- * How: one thread makes a few slabs' worth of blocks of one class and hands them out in one go, to four threads
- * by turns, which wait until all are there and then free theirs. No slot of an out-buffer holds more than 8 KiB,
- * and blocks are of 1 to 8 KiB, so pushes are frequent and chains short. Whether all were freed the maker learns
- * by relaxed counts: what it is given then is ordered by the allocator alone. Edges: push on `remote` to drain,
- * from many at once; `owner` to claim_owner.
- * How long: 2 s.
+ * Why: its remote stack, and its claim, have no more contention than this. How: one thread makes a
+ * few slabs' worth of blocks of one class and hands them out in one go, to four threads by turns,
+ * which wait until all are there and then free theirs. No slot of an out-buffer holds more than 8
+ * KiB, and blocks are of 1 to 8 KiB, so pushes are frequent and chains short. Whether all were
+ * freed the maker learns by relaxed counts: what it is given then is ordered by the allocator
+ * alone. Edges: push on `remote` to drain, from many at once; `owner` to claim_owner. How long: 2
+ * s.
  */
 #include "stress.h"
 

@@ -3,17 +3,17 @@
  *
  *     park [--stops N] [--seed S] [--victims 1|2] [--kill] [--deadline MS] [--expect-stalls] LIBRARY|system
  *
- * Why: it is hakmem's promise, and scheduling alone tests it too rarely: few threads are preempted inside a
- * slow path, and none for long. How: a workload (park_work.c) runs under the preloaded allocator, any one. A
- * thread of it is stopped with ptrace, at a random instruction of a random function (a breakpoint on what was
- * reached least so far), or whenever it is found inside, mostly at once, else some instructions on. As long as
- * it is stopped, each other worker must complete small, large and huge allocations, frees of other threads'
- * blocks and statistics, and a thread that starts meanwhile must allocate and exit. Then it goes on; or,
- * with --kill, never.
+ * Why: it is hakmem's promise, and scheduling alone tests it too rarely: few threads are preempted
+ * inside a slow path, and none for long. How: a workload (park_work.c) runs under the preloaded
+ * allocator, any one. A thread of it is stopped with ptrace, at a random instruction of a random
+ * function (a breakpoint on what was reached least so far), or whenever it is found inside, mostly
+ * at once, else some instructions on. As long as it is stopped, each other worker must complete
+ * small, large and huge allocations, frees of other threads' blocks and statistics, and a thread
+ * that starts meanwhile must allocate and exit. Then it goes on; or, with --kill, never.
  *
- * A stall is a worker without progress for the deadline: asleep in a lock, or spinning (it had processor time). A
- * worker that the machine gave no time is waited for. Exit status: 0, 1 if anything stalled (with
- * --expect-stalls: the other way round), 2 if the test could not be made.
+ * A stall is a worker without progress for the deadline: asleep in a lock, or spinning (it had
+ * processor time). A worker that the machine gave no time is waited for. Exit status: 0, 1 if
+ * anything stalled (with --expect-stalls: the other way round), 2 if the test could not be made.
  *
  * How long: 2 to 15 ms a stop on two processors; a stall takes the deadline. How threads meet: see
  * park_trace.h; park itself has one.
@@ -203,7 +203,8 @@ static pid_t catch_anywhere(void)
     return 0;
 }
 
-/* Some instructions on, and further until it is inside again. False: it is not, or it waits; it goes on. */
+/* Some instructions on, and further until it is inside again. False: it is not, or it waits; it
+ * goes on. */
 static bool step_on(pid_t tid)
 {
     unsigned steps = below(4) == 0 ? (unsigned)below(STEPS_MOST) : (unsigned)below(4);

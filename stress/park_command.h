@@ -1,6 +1,6 @@
 /*
- * park_command.h: what park and step have in common before they trace: the command line, and the workload, a
- * program beside them that they share memory with.
+ * park_command.h: what park and step have in common before they trace: the command line, and the
+ * workload, a program beside them that they share memory with.
  *
  * SYNCHRONIZATION: none; the tracer has one thread.
  */
@@ -26,12 +26,13 @@ struct workload {
     void *shared;
 };
 
-/* Reads the command line into `command`; the options that only the tool has go to its parser. Says the seed. */
+/* Reads the command line into `command`; the options that only the tool has go to its parser. Says
+ * the seed. */
 void command_read(int argc, char **argv, const struct argp_option *own, argp_parser_t parse_own,
                   const char *doc);
 
-/* The program `name` in the folder of `tool`, and `bytes` of memory to share with it, zeroed. Ends the process
- * with a line if there is none. */
+/* The program `name` in the folder of `tool`, and `bytes` of memory to share with it, zeroed. Ends
+ * the process with a line if there is none. */
 struct workload workload_open(const char *tool, const char *name, size_t bytes);
 
 #endif

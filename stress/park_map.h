@@ -1,8 +1,9 @@
 /*
  * park_map.h: the instructions of a library, and which function of the source each belongs to.
  *
- * binutils knows: objdump where instructions start, addr2line the function, inlined ones too if there is
- * debugging information (-g1 is enough). A library without any is known by its exported symbols.
+ * binutils knows: objdump where instructions start, addr2line the function, inlined ones too if
+ * there is debugging information (-g1 is enough). A library without any is known by its exported
+ * symbols.
  *
  * SYNCHRONIZATION: none; park has one thread.
  */
@@ -37,8 +38,8 @@ struct map {
     size_t *by_function; /* indices of places, by function */
 };
 
-/* `files`: only functions of these source files count ("malloc.c arena.c"); NULL: all. [start, stop): of
- * offsets; 0, 0 for all. Ends the process with a line if nothing is found. */
+/* `files`: only functions of these source files count ("malloc.c arena.c"); NULL: all. [start,
+ * stop): of offsets; 0, 0 for all. Ends the process with a line if nothing is found. */
 struct map map_read(const char *library, uint64_t start, uint64_t stop, const char *files);
 
 /* NULL: no instruction that counts. */

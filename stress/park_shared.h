@@ -1,9 +1,9 @@
 /*
- * park_shared.h: what park and its workload say to each other, in memory that both have mapped; and the few
- * functions that step, its workload and these two share.
+ * park_shared.h: what park and its workload say to each other, in memory that both have mapped; and
+ * the few functions that step, its workload and these two share.
  *
- * SYNCHRONIZATION: every field is atomic; relaxed, as they are counts and hints. A worker writes its own
- * slot, park the rest.
+ * SYNCHRONIZATION: every field is atomic; relaxed, as they are counts and hints. A worker writes
+ * its own slot, park the rest.
  */
 #ifndef PARK_SHARED_H
 #define PARK_SHARED_H

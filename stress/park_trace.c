@@ -1,11 +1,12 @@
 /*
  * park_trace.c: see park_trace.h.
  *
- * A breakpoint is written to the process's memory while all of its threads run: one byte, so each fetches
- * the old or the new. Who hits it while it is taken away again stops later: it is set back and goes on.
+ * A breakpoint is written to the process's memory while all of its threads run: one byte, so each
+ * fetches the old or the new. Who hits it while it is taken away again stops later: it is set back
+ * and goes on.
  *
- * A thread in a system call has its program counter in libc's stub; it counts as inside if the stub's
- * return address is in the allocator.
+ * A thread in a system call has its program counter in libc's stub; it counts as inside if the
+ * stub's return address is in the allocator.
  */
 #include "park_trace.h"
 #include "park_shared.h"

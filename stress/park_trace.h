@@ -1,10 +1,10 @@
 /*
- * park_trace.h: one process, traced: a thread of it is stopped at a chosen or a random instruction of the
- * allocator, and all others run on.
+ * park_trace.h: one process, traced: a thread of it is stopped at a chosen or a random instruction
+ * of the allocator, and all others run on.
  *
- * Every thread is attached (PTRACE_SEIZE, new ones by PTRACE_O_TRACECLONE), since a breakpoint is hit by
- * whoever comes by. An attached thread runs at full speed; its start, signals and exit pass by here, so
- * trace_next must be called all the time.
+ * Every thread is attached (PTRACE_SEIZE, new ones by PTRACE_O_TRACECLONE), since a breakpoint is
+ * hit by whoever comes by. An attached thread runs at full speed; its start, signals and exit pass
+ * by here, so trace_next must be called all the time.
  *
  * SYNCHRONIZATION: none; the tracer has one thread.
  */
@@ -38,8 +38,8 @@ struct where {
     bool in_syscall;     /* in a system call that it has made there */
 };
 
-/* Starts `command` with `library` ("system": none) and `also` (NULL: none) preloaded, and `fd` as PARK_FD; reads
- * where the allocator is. Ends the calling process with a line if that fails. */
+/* Starts `command` with `library` ("system": none) and `also` (NULL: none) preloaded, and `fd` as
+ * PARK_FD; reads where the allocator is. Ends the calling process with a line if that fails. */
 void trace_start(char *const command[], const char *library, const char *also, int fd);
 /* Kills the process and waits for it. */
 void trace_end(void);

@@ -1,15 +1,15 @@
 /*
  * park_work.c: the workload that park stops threads of, under a preloaded allocator.
  *
- * Why: slow paths must be frequent, so that a stop meets them. How: four workers go round and round; each
- * round has small blocks in bursts that overflow the thread's caches and fill slabs, blocks up to 1 MiB and
- * above, resizing, frees of what others made (they meet in two tables, by atomic exchange), statistics,
- * trimming, requests that can't be met, and now and then a new thread that does a bit of everything and
- * exits, with a destructor that allocates once more.
+ * Why: slow paths must be frequent, so that a stop meets them. How: four workers go round and
+ * round; each round has small blocks in bursts that overflow the thread's caches and fill slabs,
+ * blocks up to 1 MiB and above, resizing, frees of what others made (they meet in two tables, by
+ * atomic exchange), statistics, trimming, requests that can't be met, and now and then a new thread
+ * that does a bit of everything and exits, with a destructor that allocates once more.
  *
- * No thread waits for another here but inside the allocator: newcomers are detached, stacks are so small
- * that glibc's cache of them never runs over (it frees under a lock of its own then), streams are
- * opened before the first stop.
+ * No thread waits for another here but inside the allocator: newcomers are detached, stacks are so
+ * small that glibc's cache of them never runs over (it frees under a lock of its own then), streams
+ * are opened before the first stop.
  */
 #include "park_shared.h"
 
@@ -206,8 +206,8 @@ static void whale(struct worker *w)
     done(w, KIND_WHALE);
 }
 
-/* Many segments at once, not touched, and back; all but some, so that there are ever more of them, and metadata
- * of theirs to be made. */
+/* Many segments at once, not touched, and back; all but some, so that there are ever more of them,
+ * and metadata of theirs to be made. */
 static void balloon(struct worker *w)
 {
     void *block[24];

@@ -1,12 +1,12 @@
 /*
  * pingpong: a block goes over, its memory comes back, at once.
  *
- * Why: the shortest way from free by one thread to malloc by another, met as often as can be.
- * How: two pairs of threads. One of a pair makes blocks, of sizes of which few fit into a slab and into an
- * out-buffer's slot, so that each free is pushed soon; the other frees them. A pair has eight slots, so the maker
- * soon needs what was just freed. Blocks go one way only: what the maker is given was ordered by the
- * allocator. Edges: push on `remote` to pop in drain; with the out-buffer, chains and their labels.
- * How long: 2 s.
+ * Why: the shortest way from free by one thread to malloc by another, met as often as can be. How:
+ * two pairs of threads. One of a pair makes blocks, of sizes of which few fit into a slab and into
+ * an out-buffer's slot, so that each free is pushed soon; the other frees them. A pair has eight
+ * slots, so the maker soon needs what was just freed. Blocks go one way only: what the maker is
+ * given was ordered by the allocator. Edges: push on `remote` to pop in drain; with the out-buffer,
+ * chains and their labels. How long: 2 s.
  */
 #include "stress.h"
 

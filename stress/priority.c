@@ -1,24 +1,26 @@
 /*
- * priority: a thread of high priority never waits for one of low priority that is inside the allocator.
+ * priority: a thread of high priority never waits for one of low priority that is inside the
+ * allocator.
  *
  *     LD_PRELOAD=LIBRARY priority [--expect-waits] [SECONDS]      5 seconds a part
  *
  * Why: it is where locks hurt most: the low thread holds one, a thread of middle priority takes its
- * processor away, and the high one waits for both. How: three threads pinned to one processor. The low one
- * allocates and frees without end, so that it is inside nearly always. The middle one keeps the processor for
- * 5 ms of each 12. The high one wakes every millisecond, makes and frees blocks, also some that the low thread
- * made, and times each call.
+ * processor away, and the high one waits for both. How: three threads pinned to one processor. The
+ * low one allocates and frees without end, so that it is inside nearly always. The middle one keeps
+ * the processor for 5 ms of each 12. The high one wakes every millisecond, makes and frees blocks,
+ * also some that the low thread made, and times each call.
  *
- * In the first part all blocks are below 100 KiB, so that no allocator has to ask the kernel once it has its
- * memory. In the second, the low one has blocks of up to 3 MiB: then mmap, munmap and page faults are part of
- * the calls, and what is preempted inside the kernel holds the kernel's lock on the address space; those
- * waits are shown, and are nobody's fault here.
+ * In the first part all blocks are below 100 KiB, so that no allocator has to ask the kernel once
+ * it has its memory. In the second, the low one has blocks of up to 3 MiB: then mmap, munmap and
+ * page faults are part of the calls, and what is preempted inside the kernel holds the kernel's
+ * lock on the address space; those waits are shown, and are nobody's fault here.
  *
- * With SCHED_FIFO: high 30, middle 20, low 10; nothing preempts the high one then, and a call has waited if it
- * took longer than LIMIT_NS while its thread was on the processor for less than half of that. Where SCHED_FIFO
- * is refused, SCHED_OTHER against SCHED_IDLE, as the first line says: the scheduler's own delays are in the
- * figures, so nothing is judged. Exit status: 0, 1 if a call of the first part waited (with --expect-waits: the
- * other way round), 77 if nothing was judged, 2 if it could not be run.
+ * With SCHED_FIFO: high 30, middle 20, low 10; nothing preempts the high one then, and a call has
+ * waited if it took longer than LIMIT_NS while its thread was on the processor for less than half
+ * of that. Where SCHED_FIFO is refused, SCHED_OTHER against SCHED_IDLE, as the first line says: the
+ * scheduler's own delays are in the figures, so nothing is judged. Exit status: 0, 1 if a call of
+ * the first part waited (with --expect-waits: the other way round), 77 if nothing was judged, 2 if
+ * it could not be run.
  *
  * How threads meet: a table of blocks by atomic exchange, and flags.
  */

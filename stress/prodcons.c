@@ -1,16 +1,16 @@
 /*
- * prodcons: producers and consumers, in three modes, a program each: one to many, many to one, and a ring.
+ * prodcons: producers and consumers, in three modes, a program each: one to many, many to one, and
+ * a ring.
  *
- * Why: servers pass their work on; and who frees is seldom who made.
- * How: blocks of all sizes of slabs, now and then a larger one.
+ * Why: servers pass their work on; and who frees is seldom who made. How: blocks of all sizes of
+ * slabs, now and then a larger one.
  *   one_to_many   one thread makes, four free: many push on one heap's slabs
  *   many_to_one   four threads make, one frees: one claims and feeds the slabs of four
  *   ring          each of four threads takes from the one before, checks, writes the block anew or frees it
  *                 and makes another, and passes it on: ownership wanders
- * In the first two blocks go one way only, so what comes back is ordered by the allocator alone. The ring orders
- * its threads in the end, a turn later; it is for the data. Edges: push on `remote` to drain, `owner` from
- * set_nobodys to claim_owner, the shared stacks.
- * How long: 2 s a mode.
+ * In the first two blocks go one way only, so what comes back is ordered by the allocator alone.
+ * The ring orders its threads in the end, a turn later; it is for the data. Edges: push on `remote`
+ * to drain, `owner` from set_nobodys to claim_owner, the shared stacks. How long: 2 s a mode.
  */
 #include "stress.h"
 

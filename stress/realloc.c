@@ -1,13 +1,13 @@
 /*
  * realloc: blocks are resized by threads that did not make them.
  *
- * Why: realloc frees the old block by the thread that resizes, shrinks and grows runs in place by giving units
- * back and taking those that follow, and moves whales by page tables.
- * How: four threads in a row. The first makes blocks of all tiers; the next two give each a new size, of the same
- * tier or of another, after which its contents must be there up to the shorter length; the last frees. Blocks go
- * down the row only, so what comes back up is ordered by the allocator alone. Edges: as prodcons, and `free` of a
- * segment by segment_take_at and segment_return; registry_prepare and the moved whale's publication.
- * How long: 2 s.
+ * Why: realloc frees the old block by the thread that resizes, shrinks and grows runs in place by
+ * giving units back and taking those that follow, and moves whales by page tables. How: four
+ * threads in a row. The first makes blocks of all tiers; the next two give each a new size, of the
+ * same tier or of another, after which its contents must be there up to the shorter length; the
+ * last frees. Blocks go down the row only, so what comes back up is ordered by the allocator alone.
+ * Edges: as prodcons, and `free` of a segment by segment_take_at and segment_return;
+ * registry_prepare and the moved whale's publication. How long: 2 s.
  */
 #include "stress.h"
 

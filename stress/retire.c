@@ -1,15 +1,14 @@
 /*
  * retire: segments and whales are unmapped and mapped again under those who walk.
  *
- * Why: a descriptor may be used again only when no walker can be looking at it any more; the grace period is
- * polled, by whoever retires.
- * How: one thread makes runs that fill some thirty segments, another frees them, so that segment after segment is
- * empty and retired by the one while the other maps new ones, with the same descriptors and, the kernel
- * willing, at the same addresses; whales, which the cache is told not to keep by a trim at each turn, as well. Two
- * threads walk all the time, so that there is hardly a moment without a reader. Blocks go one way only. Edges: rcu_retire to
- * batch_begin; a reader's last accesses to is_outside; a region's fields from reclaim to the next publication;
- * `polling`.
- * How long: 2 s.
+ * Why: a descriptor may be used again only when no walker can be looking at it any more; the grace
+ * period is polled, by whoever retires. How: one thread makes runs that fill some thirty segments,
+ * another frees them, so that segment after segment is empty and retired by the one while the other
+ * maps new ones, with the same descriptors and, the kernel willing, at the same addresses; whales,
+ * which the cache is told not to keep by a trim at each turn, as well. Two threads walk all the
+ * time, so that there is hardly a moment without a reader. Blocks go one way only. Edges:
+ * rcu_retire to batch_begin; a reader's last accesses to is_outside; a region's fields from reclaim
+ * to the next publication; `polling`. How long: 2 s.
  */
 #include "stress.h"
 

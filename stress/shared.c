@@ -1,12 +1,12 @@
 /*
  * shared: the stacks of SHARED slabs, pushed and popped by all.
  *
- * Why: they are popped singly, by the double-word CAS, and the slabs in them may be claimed, emptied and of
- * another class meanwhile: the place for ABA.
- * How: four threads, two classes at a time. Each makes blocks for some forty slabs, frees most of them at random
- * and keeps the rest for later turns, so that its slabs are partly free and beyond what a heap may own: they are
- * given up to the stacks, and what is made next comes from there. The threads never meet but in the allocator.
- * Edges: shared_push to shared_pop; `linked`; `owner` from set_nobodys to claim_owner.
+ * Why: they are popped singly, by the double-word CAS, and the slabs in them may be claimed,
+ * emptied and of another class meanwhile: the place for ABA. How: four threads, two classes at a
+ * time. Each makes blocks for some forty slabs, frees most of them at random and keeps the rest for
+ * later turns, so that its slabs are partly free and beyond what a heap may own: they are given up
+ * to the stacks, and what is made next comes from there. The threads never meet but in the
+ * allocator. Edges: shared_push to shared_pop; `linked`; `owner` from set_nobodys to claim_owner.
  * How long: 2 s.
  */
 #include "stress.h"

@@ -4,20 +4,22 @@
  *     signals [--entries N] [--seed S] [--deadline SECONDS] [--bound MIB]
  *                      10^7 handler entries in about two minutes, if not given
  *
- * Why: hakmem says that a handler may call malloc, free and their family at any instruction of any thread.
- * How: threads that allocate and free all the time are interrupted by timers of their own and by each
- * other's tgkill, on five signal numbers: nested, on alternate stacks, or masked. The handler does what the
- * threads do: it makes, resizes and frees blocks of all tiers, its own, the interrupted thread's and other
- * threads', each stamped and checked whole. Other threads live shortly: their first allocation, or all of
- * them, is a handler's, and signals meet them in the last destructor, and after it. One handler runs before
- * main. A watchdog ends the process if a thread makes no progress or the deadline passes, and says which.
- * At the end the peak of the memory must be within a bound, and each of the cases above have been met.
+ * Why: hakmem says that a handler may call malloc, free and their family at any instruction of any
+ * thread. How: threads that allocate and free all the time are interrupted by timers of their own
+ * and by each other's tgkill, on five signal numbers: nested, on alternate stacks, or masked. The
+ * handler does what the threads do: it makes, resizes and frees blocks of all tiers, its own, the
+ * interrupted thread's and other threads', each stamped and checked whole. Other threads live
+ * shortly: their first allocation, or all of them, is a handler's, and signals meet them in the
+ * last destructor, and after it. One handler runs before main. A watchdog ends the process if a
+ * thread makes no progress or the deadline passes, and says which. At the end the peak of the
+ * memory must be within a bound, and each of the cases above have been met.
  *
- * How threads meet: blocks pass through slots by atomic exchange; each thread's counters are atomic and
- * relaxed, since its handlers count too; the masters of the short lives join them.
+ * How threads meet: blocks pass through slots by atomic exchange; each thread's counters are atomic
+ * and relaxed, since its handlers count too; the masters of the short lives join them.
  *
- * For any allocator, by LD_PRELOAD. Those that are not async-signal-safe end in a deadlock or a crash; how
- * far they came is printed. Exit status: 0, 1 for broken contents, 2 for no progress, 3 for a crash.
+ * For any allocator, by LD_PRELOAD. Those that are not async-signal-safe end in a deadlock or a
+ * crash; how far they came is printed. Exit status: 0, 1 for broken contents, 2 for no progress, 3
+ * for a crash.
  */
 #include "signals_blocks.h"
 
@@ -235,7 +237,8 @@ static int find_allocator(struct dl_phdr_info *object, size_t size, void *unused
     return 0;
 }
 
-/* Two may nest in themselves, all in each other; two use the alternate stack, where there is one. */
+/* Two may nest in themselves, all in each other; two use the alternate stack, where there is
+ * one. */
 static void install_handlers(void)
 {
     static const int flags[NUMBERS] = {SA_NODEFER, 0, SA_NODEFER | SA_ONSTACK, SA_ONSTACK, 0};

@@ -1,11 +1,12 @@
 /*
- * signals_blocks.h: stamped blocks of the plain interface, for the scenarios that run under a preloaded
- * allocator. All of it may be called by signal handlers.
+ * signals_blocks.h: stamped blocks of the plain interface, for the scenarios that run under a
+ * preloaded allocator. All of it may be called by signal handlers.
  *
- * A block says who made it, in which turn and how long it is, and the rest of it is a pattern of these. It
- * is written whole by who makes it and checked whole by who frees or resizes it.
+ * A block says who made it, in which turn and how long it is, and the rest of it is a pattern of
+ * these. It is written whole by who makes it and checked whole by who frees or resizes it.
  *
- * SYNCHRONIZATION: a block is one thread's at a time; it changes hands by atomic exchange of a slot.
+ * SYNCHRONIZATION: a block is one thread's at a time; it changes hands by atomic exchange of a
+ * slot.
  */
 #ifndef SIGNALS_BLOCKS_H
 #define SIGNALS_BLOCKS_H
@@ -46,7 +47,8 @@ void block_check(const void *p);
 /* Checks, overwrites and frees it; free must keep errno. NULL is allowed. */
 void block_free(void *p);
 
-/* If set, what the thread is filling or checking is there as well, so that who survives it can free it. */
+/* If set, what the thread is filling or checking is there as well, so that who survives it can free
+ * it. */
 extern __thread _Atomic(void *) *block_in_hand;
 
 /* A field of /proc/self/status in KiB ("VmHWM:"), -1 if it is not there. Allocates nothing. */

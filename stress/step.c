@@ -1,18 +1,20 @@
 /*
- * step: at each instruction of a malloc and a free, on each slow path, the thread is stopped and another one
- * allocates and frees.
+ * step: at each instruction of a malloc and a free, on each slow path, the thread is stopped and
+ * another one allocates and frees.
  *
  *     step [--every N] [--seed S] [--deadline MS] [--expect-stalls] LIBRARY|system
  *
- * Why: park stops threads at random; here no instruction is left out. How: the workload (step_work.c) is
- * single-stepped through one call after another. At every instruction, or every Nth from a random one on,
- * the other thread is asked for a set of calls in all tiers, among them frees of blocks of the stepped
- * thread's slabs, and must answer before the next step. A scenario is repeated until it has met each
- * function that it is there for; if it does not, that is a failure.
+ * Why: park stops threads at random; here no instruction is left out. How: the workload
+ * (step_work.c) is single-stepped through one call after another. At every instruction, or every
+ * Nth from a random one on, the other thread is asked for a set of calls in all tiers, among them
+ * frees of blocks of the stepped thread's slabs, and must answer before the next step. A scenario
+ * is repeated until it has met each function that it is there for; if it does not, that is a
+ * failure.
  *
- * Exit status: 0, 1 for a stall or an unmet function (with --expect-stalls: 0 for a stall), 2 if the test could
- * not be made. How long: 20 to 100 us an instruction, some 500,000 in all; with --every 7, which leaves the statistics out, below 10 s.
- * How threads meet: see park_trace.h and step_shared.h.
+ * Exit status: 0, 1 for a stall or an unmet function (with --expect-stalls: 0 for a stall), 2 if
+ * the test could not be made. How long: 20 to 100 us an instruction, some 500,000 in all; with
+ * --every 7, which leaves the statistics out, below 10 s. How threads meet: see park_trace.h and
+ * step_shared.h.
  */
 #include "park_command.h"
 #include "park_shared.h"
@@ -25,8 +27,8 @@
 #include <string.h>
 
 #define REPEAT_MOST 600u
-/* hakmem is lock-free, not wait-free: a CAS that the other thread is asked to make fail, each time, never
- * succeeds. So in a loop it is asked as often as this at an instruction, in one call. */
+/* hakmem is lock-free, not wait-free: a CAS that the other thread is asked to make fail, each time,
+ * never succeeds. So in a loop it is asked as often as this at an instruction, in one call. */
 #define ASKED_MOST 64u
 
 static unsigned every = 1; /* --every */

@@ -1,8 +1,8 @@
 /*
  * step_shared.h: what step and its workload say to each other, in memory that both have mapped.
  *
- * SYNCHRONIZATION: atomic, sequentially consistent. The stepped thread writes `phase` and the texts, step
- * writes `go`, `again` and `asked`, the other thread `answered` and `tid`.
+ * SYNCHRONIZATION: atomic, sequentially consistent. The stepped thread writes `phase` and the
+ * texts, step writes `go`, `again` and `asked`, the other thread `answered` and `tid`.
  */
 #ifndef STEP_SHARED_H
 #define STEP_SHARED_H

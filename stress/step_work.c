@@ -1,13 +1,14 @@
 /*
- * step_work.c: the operations that step goes through instruction by instruction, and the other thread.
+ * step_work.c: the operations that step goes through instruction by instruction, and the other
+ * thread.
  *
- * A scenario prepares, says INSIDE, traps (int3: the tracer takes over), does one call, says AFTER and traps
- * again; the tracer asks for more of the same until the functions that the scenario is for were met. The
- * other thread does its set of allocations and frees each time it is asked; among them is the free of a
- * block that the stepped thread has made.
+ * A scenario prepares, says INSIDE, traps (int3: the tracer takes over), does one call, says AFTER
+ * and traps again; the tracer asks for more of the same until the functions that the scenario is
+ * for were met. The other thread does its set of allocations and frees each time it is asked; among
+ * them is the free of a block that the stepped thread has made.
  *
- * How threads meet: through step_shared.h, the array of blocks that change hands, and pthread_join while
- * nothing is stepped.
+ * How threads meet: through step_shared.h, the array of blocks that change hands, and pthread_join
+ * while nothing is stepped.
  */
 #include "park_shared.h"
 #include "step_shared.h"

@@ -233,8 +233,8 @@ void stress_run(unsigned count, void (*body)(struct worker *), void *argument)
 
 /* ---- the pattern ---- */
 
-/* TSan's own, absent elsewhere: whole ranges at once, since word by word it would spend nearly all of the time
- * on patterns. */
+/* TSan's own, absent elsewhere: whole ranges at once, since word by word it would spend nearly all
+ * of the time on patterns. */
 __attribute__((weak)) void __tsan_read_range(void *p, long n);
 __attribute__((weak)) void __tsan_write_range(void *p, long n);
 

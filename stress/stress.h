@@ -1,25 +1,26 @@
 /*
- * stress.h: what the scenarios share: pinned threads, a seed that is printed and can be replayed, and
- * blocks that tell who wrote them.
+ * stress.h: what the scenarios share: pinned threads, a seed that is printed and can be replayed,
+ * and blocks that tell who wrote them.
  *
  *     SCENARIO [SECONDS [SEED]]        2 seconds and a seed from the clock, if not given
  *
- * A block is written whole by one thread (owner, sequence number, a pattern from both over all of its
- * bytes) and checked whole by whoever frees it. So a lost happens-before between free and the next
- * malloc shows under TSan, a block that was handed out twice shows as a wrong owner, and an overlap as
- * a broken pattern.
+ * A block is written whole by one thread (owner, sequence number, a pattern from both over all of
+ * its bytes) and checked whole by whoever frees it. So a lost happens-before between free and the
+ * next malloc shows under TSan, a block that was handed out twice shows as a wrong owner, and an
+ * overlap as a broken pattern.
  *
- * Between threads blocks go as parcels: the address with a part of the block's checksum, so that a whole
- * block of an earlier sequence is told from the right one. They go through slots, which order the putter
- * before the taker (release, acquire) and NOT the taker before the putter: so where blocks go one way
- * only, what a taker frees and a putter is given next is ordered by the allocator, or by nothing, which
- * TSan reports. A scenario that passes blocks both ways hides such edges, and says so.
+ * Between threads blocks go as parcels: the address with a part of the block's checksum, so that a
+ * whole block of an earlier sequence is told from the right one. They go through slots, which order
+ * the putter before the taker (release, acquire) and NOT the taker before the putter: so where
+ * blocks go one way only, what a taker frees and a putter is given next is ordered by the
+ * allocator, or by nothing, which TSan reports. A scenario that passes blocks both ways hides such
+ * edges, and says so.
  *
- * Who frees a block leaves a note in it. A new block that still carries the note of another thread has
- * "crossed": its memory went from one thread to another through the allocator. It is read before the block
- * is written, so a lost edge shows as a race of two accesses of ours. A scenario expects a least number of
- * such meetings, runs for up to eight times as long if the machine is too busy for them, and fails if they don't
- * happen then: it does not test what it says.
+ * Who frees a block leaves a note in it. A new block that still carries the note of another thread
+ * has "crossed": its memory went from one thread to another through the allocator. It is read
+ * before the block is written, so a lost edge shows as a race of two accesses of ours. A scenario
+ * expects a least number of such meetings, runs for up to eight times as long if the machine is too
+ * busy for them, and fails if they don't happen then: it does not test what it says.
  */
 #ifndef STRESS_H
 #define STRESS_H
@@ -64,7 +65,8 @@ struct worker {
 
 /* Reads the command line and prints the seed. */
 void stress_begin(int argc, char **argv, const char *name);
-/* What must have happened at the end, a second: blocks crossed, and what the scenario counts in `met`. */
+/* What must have happened at the end, a second: blocks crossed, and what the scenario counts in
+ * `met`. */
 void stress_expect(unsigned least_crossed, const char *what, unsigned least_met);
 /* Runs `count` threads, each pinned to a processor in turn, and joins them. */
 void stress_run(unsigned count, void (*body)(struct worker *), void *argument);
@@ -72,19 +74,22 @@ void stress_run(unsigned count, void (*body)(struct worker *), void *argument);
 void stress_start(struct worker *w, unsigned number, void (*body)(struct worker *), void *argument);
 /* For what the first thread does itself, between stress_begin and stress_end. */
 struct worker *stress_main(void);
-/* What main returns when all blocks were freed and all threads joined: 0, after a line that says what was done. Fails
- * if that is less than was expected, or if hakmem has blocks out still, which are lost. */
+/* What main returns when all blocks were freed and all threads joined: 0, after a line that says
+ * what was done. Fails if that is less than was expected, or if hakmem has blocks out still, which
+ * are lost. */
 int stress_end(void);
 
-/* Whether the time is up, and enough was done; yields now and then, so that threads meet even on one processor. */
+/* Whether the time is up, and enough was done; yields now and then, so that threads meet even on
+ * one processor. */
 bool stress_over(struct worker *w);
 
 /* A stamped block of n bytes (n >= 16), NULL if hakmem gave none. */
 void *block_make(struct worker *w, size_t n);
-/* A block of n bytes of which only the first `stamped` are written: where units and mappings matter, and pages
- * would take the time. */
+/* A block of n bytes of which only the first `stamped` are written: where units and mappings
+ * matter, and pages would take the time. */
 void *block_make_part(struct worker *w, size_t n, size_t stamped);
-/* What block_make does with a block that came from elsewhere in the interface: its alignment, the note. */
+/* What block_make does with a block that came from elsewhere in the interface: its alignment, the
+ * note. */
 void block_receive(struct worker *w, void *p, size_t n);
 void block_stamp(struct worker *w, void *p, size_t n);
 /* Ends the process with a line if the block is not as its maker left it. */

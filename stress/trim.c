@@ -1,14 +1,14 @@
 /*
  * trim: memory goes back to the system while all is in use.
  *
- * Why: a trim breaks up parked heaps, seizes those that are in no slow path, empties the cache of whales, and takes
- * free units for as long as it purges them. A block of which a page was purged reads as zeroes.
- * How: two threads make blocks of all sizes, two free them, one starts threads that end at once, for heaps to be
- * parked; one trims all the time, with more or less kept, and changes the bound at which free does so itself. Blocks
- * go one way only. Edges: `free` and `dirty` of a segment from put_back to try_take, with the purger in between;
- * a parked heap from shelve to heap_dissolve_parked; `holder` of one that is seized, and given back or left; a second
- * look: hint_full against put_back.
- * How long: 2 s.
+ * Why: a trim breaks up parked heaps, seizes those that are in no slow path, empties the cache of
+ * whales, and takes free units for as long as it purges them. A block of which a page was purged
+ * reads as zeroes. How: two threads make blocks of all sizes, two free them, one starts threads
+ * that end at once, for heaps to be parked; one trims all the time, with more or less kept, and
+ * changes the bound at which free does so itself. Blocks go one way only. Edges: `free` and `dirty`
+ * of a segment from put_back to try_take, with the purger in between; a parked heap from shelve to
+ * heap_dissolve_parked; `holder` of one that is seized, and given back or left; a second look:
+ * hint_full against put_back. How long: 2 s.
  */
 #include "stress.h"
 

@@ -1,13 +1,13 @@
 /*
  * walk: statistics while all that they count comes and goes.
  *
- * Why: a walk looks at segments, slabs and whales that it does not own, and that are filled, emptied and unmapped
- * meanwhile.
- * How: two threads take statistics, by mallinfo2, mallinfo and malloc_info; three make and free blocks of every
- * tier, in bursts, each its own. The first thread keeps some blocks of each tier all the time: no figure may be less
- * than those. Edges: rcu_assign_pointer in registry_publish to rcu_dereference in walk_leaf; the note of a reader;
- * `owner` from find_free to count_slab; what is retired against the readers' counters.
- * How long: 2 s.
+ * Why: a walk looks at segments, slabs and whales that it does not own, and that are filled,
+ * emptied and unmapped meanwhile. How: two threads take statistics, by mallinfo2, mallinfo and
+ * malloc_info; three make and free blocks of every tier, in bursts, each its own. The first thread
+ * keeps some blocks of each tier all the time: no figure may be less than those. Edges:
+ * rcu_assign_pointer in registry_publish to rcu_dereference in walk_leaf; the note of a reader;
+ * `owner` from find_free to count_slab; what is retired against the readers' counters. How long: 2
+ * s.
  */
 #include "stress.h"
 

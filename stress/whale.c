@@ -1,13 +1,12 @@
 /*
  * whale: the cache of freed large blocks, used by all at once.
  *
- * Why: a slot of the cache is looked at before it is taken, when what is in it may be another whale by the time it
- * is taken.
- * How: two threads make blocks of 1 to 2 MiB, of a few sizes that the cache takes for each other or does not; two
- * free them, resize some before, and trim now and then, which empties the cache. Every byte is written and
- * checked. Blocks go one way only, so the cache alone orders what comes back. Edges: `cache[]` from slot_fill to
- * slot_take; a descriptor through its grace period; rcu_assign_pointer to registry_region.
- * How long: 2 s.
+ * Why: a slot of the cache is looked at before it is taken, when what is in it may be another whale
+ * by the time it is taken. How: two threads make blocks of 1 to 2 MiB, of a few sizes that the
+ * cache takes for each other or does not; two free them, resize some before, and trim now and then,
+ * which empties the cache. Every byte is written and checked. Blocks go one way only, so the cache
+ * alone orders what comes back. Edges: `cache[]` from slot_fill to slot_take; a descriptor through
+ * its grace period; rcu_assign_pointer to registry_region. How long: 2 s.
  */
 #include "stress.h"
 

@@ -1,5 +1,6 @@
 /*
- * atfork_lib.c: a library that starts a thread of its own anew in the child of each fork, as such with workers do.
+ * atfork_lib.c: a library that starts a thread of its own anew in the child of each fork, as such
+ * with workers do.
  */
 #include "atfork_lib.h"
 

@@ -1,6 +1,6 @@
 /*
- * deepbind_early.c: a library whose constructor runs before those of a preloaded hakmem, and loads another with
- * RTLD_DEEPBIND: that of which DEEPBIND_LIBRARY in the environment is the path.
+ * deepbind_early.c: a library whose constructor runs before those of a preloaded hakmem, and loads
+ * another with RTLD_DEEPBIND: that of which DEEPBIND_LIBRARY in the environment is the path.
  */
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
- * deepbind_lib.c: a library that, loaded with RTLD_DEEPBIND, would allocate from the C library although
- * hakmem is preloaded, and that loads others.
+ * deepbind_lib.c: a library that, loaded with RTLD_DEEPBIND, would allocate from the C library
+ * although hakmem is preloaded, and that loads others.
  */
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /*
- * test_failures.c: memory runs out, and comes back. mmap is this file's own, so that any call of it can
- * be made to fail; and once the kernel refuses for real, under RLIMIT_AS. Linked with libhakmem.a.
+ * test_failures.c: memory runs out, and comes back. mmap is this file's own, so that any call of it
+ * can be made to fail; and once the kernel refuses for real, under RLIMIT_AS. Linked with
+ * libhakmem.a.
  */
 #include "testing.h"
 
@@ -55,7 +56,8 @@ void *mremap(void *at, size_t old, size_t new, int flags, ...)
     if (refuse())
         return MAP_FAILED;
     if (steal_target && (flags & MREMAP_FIXED) != 0) {
-        /* As the kernel may: it unmaps the target, another thread maps it, and then memory is out. */
+        /* As the kernel may: it unmaps the target, another thread maps it, and then memory is
+         * out. */
         munmap(to, new);
         stolen = (void *)syscall(SYS_mmap, to, 4096, PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -199,8 +201,8 @@ static struct rlimit limit_of(size_t more)
     return limit;
 }
 
-/* A block of several mappings, as the program has advised the system of a part, can't be moved: it is copied, and no
- * address is lost. */
+/* A block of several mappings, as the program has advised the system of a part, can't be moved: it
+ * is copied, and no address is lost. */
 static void test_blocks_that_can_not_be_moved(void **state)
 {
     (void)state;
@@ -222,8 +224,8 @@ static void test_blocks_that_can_not_be_moved(void **state)
     assert_true(mapped_bytes() <= before + (16 << 20));
 }
 
-/* Room for a copy but not for a move, of which the kernel counts the new place twice: what was reserved for it is not
- * lost. */
+/* Room for a copy but not for a move, of which the kernel counts the new place twice: what was
+ * reserved for it is not lost. */
 static void test_a_move_beyond_the_limit(void **state)
 {
     (void)state;
@@ -327,7 +329,8 @@ static void *ask(void *used)
     return NULL;
 }
 
-/* More threads than liburcu's arena of readers has room for, and none to be had: they see nothing. */
+/* More threads than liburcu's arena of readers has room for, and none to be had: they see
+ * nothing. */
 static void test_statistics_without_memory(void **state)
 {
     (void)state;
@@ -435,8 +438,8 @@ static void test_what_small_blocks_had_a_large_one_may_have(void **state)
     free(large);
 }
 
-/* Slabs that are half free are found, though many were shared since that are none any more: memory is not out as long as
- * there is a free block of the size. */
+/* Slabs that are half free are found, though many were shared since that are none any more: memory
+ * is not out as long as there is a free block of the size. */
 static void test_half_free_slabs_are_found(void **state)
 {
     (void)state;
@@ -485,7 +488,8 @@ static size_t neighbours(void **block, size_t count)
     return count;
 }
 
-/* What the thread itself keeps may be all that there is. Nothing is dirty, so nothing else is found to be given back. */
+/* What the thread itself keeps may be all that there is. Nothing is dirty, so nothing else is found
+ * to be given back. */
 static void test_what_the_thread_keeps_a_large_block_may_have(void **state)
 {
     (void)state;

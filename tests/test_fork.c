@@ -1,11 +1,11 @@
 /*
- * test_fork.c: fork from a process with busy threads, a thousand times; the child allocates at once, in
- * every tier, starts threads, and forks again. vfork, posix_spawn and exec.
+ * test_fork.c: fork from a process with busy threads, a thousand times; the child allocates at
+ * once, in every tier, starts threads, and forks again. vfork, posix_spawn and exec.
  *
  *     test_fork [FORKS [no-signals]]      1,000 forks if not given; without the test whose handlers fork
  *
- * How long: 6 ms a fork on two processors. How threads meet: busy ones exchange blocks in a table; between
- * forks they wait in a signal handler, wherever it found them.
+ * How long: 6 ms a fork on two processors. How threads meet: busy ones exchange blocks in a table;
+ * between forks they wait in a signal handler, wherever it found them.
  */
 #include "testing.h"
 #include "rss.h"
@@ -145,8 +145,8 @@ static void expect_success(pid_t pid)
     assert_int_equal(status, 0);
 }
 
-/* While a child runs, busy threads would only take its processor: they pause, in the middle of what they are at.
- * Beside every tenth child they go on, and write to what it was copied from. */
+/* While a child runs, busy threads would only take its processor: they pause, in the middle of what
+ * they are at. Beside every tenth child they go on, and write to what it was copied from. */
 static void fork_many(void)
 {
     for (int i = 0; i < forks; i++) {
@@ -169,9 +169,9 @@ static void test_fork_with_busy_threads(void **state)
     with_busy_threads(fork_many);
 }
 
-/* A handler forks, while what it interrupts works with a borrowed heap, its thread's destructors having run.
- * In the child the handler allocates, and then the interrupted goes on: were the heap taken over in between,
- * it would have two owners, and threads would be given the same blocks. */
+/* A handler forks, while what it interrupts works with a borrowed heap, its thread's destructors
+ * having run. In the child the handler allocates, and then the interrupted goes on: were the heap
+ * taken over in between, it would have two owners, and threads would be given the same blocks. */
 #define OTHERS 300000
 static pthread_key_t late_key;
 static char
@@ -353,7 +353,8 @@ static void test_memory_of_vanished_threads(void **state)
     pthread_join(thread, NULL);
 }
 
-/* The same of one that vanishes in a slow path: its heap's slabs may be torn. Others have freed all into them. */
+/* The same of one that vanishes in a slow path: its heap's slabs may be torn. Others have freed all
+ * into them. */
 #define GIVEN 4000
 #define STOPS 20
 static char *given[GIVEN];
@@ -392,8 +393,8 @@ static long found_by_child(void)
     return used - (long)mallinfo2().uordblks;
 }
 
-/* Whether the child has found a half of what it could. It finds nothing where the thread was between two slow
- * paths: then the heap waits for a thread that wants one. */
+/* Whether the child has found a half of what it could. It finds nothing where the thread was
+ * between two slow paths: then the heap waits for a thread that wants one. */
 static bool is_found_after_stop(pthread_t thread)
 {
     int status = 0;

@@ -1,6 +1,7 @@
 /*
- * test_fork_library.c: a process of busy threads forks, and a library that it is linked with starts a thread in the child,
- * from a handler of pthread_atfork: hakmem's has run before, though the library was there first.
+ * test_fork_library.c: a process of busy threads forks, and a library that it is linked with starts
+ * a thread in the child, from a handler of pthread_atfork: hakmem's has run before, though the
+ * library was there first.
  */
 #include "testing.h"
 #include "atfork_lib.h"

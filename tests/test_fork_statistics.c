@@ -1,7 +1,7 @@
 /*
- * test_fork_statistics.c: a process forks beside its threads' first statistics, for which liburcu registers them under
- * a mutex: children go on, and have statistics or none, and signal masks are as they were. Each try is a process of its
- * own, since a first time is only once.
+ * test_fork_statistics.c: a process forks beside its threads' first statistics, for which liburcu
+ * registers them under a mutex: children go on, and have statistics or none, and signal masks are
+ * as they were. Each try is a process of its own, since a first time is only once.
  */
 #include "testing.h"
 #include "children.h"

@@ -1,5 +1,6 @@
 /*
- * test_heap.c: sentinels are never written, heaps are borrowed, parked and dissolved, bins are bounded.
+ * test_heap.c: sentinels are never written, heaps are borrowed, parked and dissolved, bins are
+ * bounded.
  */
 #include "testing.h"
 
@@ -252,7 +253,8 @@ static void test_trimming_sends_off_what_was_gathered(void **state)
     assert_non_null(ok);
 }
 
-/* What it has freed of others' blocks, and its slabs, go on at once: nobody may come for its heap. */
+/* What it has freed of others' blocks, and its slabs, go on at once: nobody may come for its
+ * heap. */
 static void test_an_ended_thread_strands_nothing(void **state)
 {
     (void)state;
@@ -281,8 +283,8 @@ static void wait_us(long us)
     nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL);
 }
 
-/* Of a class of 1 KiB, whose bins hold 96 blocks at first: runs over and out by turns, then over only. It is in demand
- * for a while yet. */
+/* Of a class of 1 KiB, whose bins hold 96 blocks at first: runs over and out by turns, then over
+ * only. It is in demand for a while yet. */
 static void test_bins_follow_the_use(void **state)
 {
     (void)state;
@@ -391,7 +393,8 @@ static void test_a_class_that_nobody_wants_cools(void **state)
     assert_false(owns_slabs(h, class_no));
 }
 
-/* The blocks in the bins of a heap that another thread had are of use at once: none of them runs out. */
+/* The blocks in the bins of a heap that another thread had are of use at once: none of them runs
+ * out. */
 static void *fill_bin(void *unused)
 {
     void *p[300];
@@ -423,8 +426,8 @@ static void test_a_parked_bin_has_not_run_out(void **state)
     assert_non_null(bin);
 }
 
-/* Each allocates now and then: most of a slab is for all of them. By turns, as a thread that is preempted in malloc has
- * its slab meanwhile, and the next one needs another. */
+/* Each allocates now and then: most of a slab is for all of them. By turns, as a thread that is
+ * preempted in malloc has its slab meanwhile, and the next one needs another. */
 static void *allocate_slowly(void *where)
 {
     static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
@@ -494,8 +497,9 @@ static void *free_some(void *blocks)
     return NULL;
 }
 
-/* A large structure is dropped in an order of its own: once that is clear the heap owns each slab from its next block
- * on. Another thread frees into them: it goes back to its bounds, a few at a time. */
+/* A large structure is dropped in an order of its own: once that is clear the heap owns each slab
+ * from its next block on. Another thread frees into them: it goes back to its bounds, a few at a
+ * time. */
 static void test_who_is_undisturbed_owns_what_it_frees(void **state)
 {
     (void)state;

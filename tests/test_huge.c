@@ -1,6 +1,6 @@
 /*
- * test_huge.c: huge pages are asked for where memory is written to, there is use enough, and they come fast; and nowhere
- * else.
+ * test_huge.c: huge pages are asked for where memory is written to, there is use enough, and they
+ * come fast; and nowhere else.
  */
 #include "testing.h"
 

@@ -1,7 +1,7 @@
 /*
- * test_idle.c: a producer that allocates and a consumer that only frees, then both alive and idle: what stays
- * resident is within 20 MiB of what is live, with no further call. The same where two threads drop a large structure,
- * each here and there.
+ * test_idle.c: a producer that allocates and a consumer that only frees, then both alive and idle:
+ * what stays resident is within 20 MiB of what is live, with no further call. The same where two
+ * threads drop a large structure, each here and there.
  *
  *     test_idle [LIVE_BLOCKS]       500 (256 KiB) if not given
  *     test_idle dropped             the second

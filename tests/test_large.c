@@ -1,5 +1,6 @@
 /*
- * test_large.c: runs and whales: reuse, the bounded cache, growth by page tables, the registry entry.
+ * test_large.c: runs and whales: reuse, the bounded cache, growth by page tables, the registry
+ * entry.
  */
 #include "testing.h"
 #include "rss.h"
@@ -114,9 +115,9 @@ static void free_sparse(int count)
         whale_free(p[i], true);
 }
 
-/* What was never written to holds no memory, and is kept beyond the bound (of 12 MiB here), as soon as it has been seen
- * that programs write to little of them. A dense one of 60 MiB is not taken for one of them: not only when it happens
- * to be the one of which the system is asked. */
+/* What was never written to holds no memory, and is kept beyond the bound (of 12 MiB here), as soon
+ * as it has been seen that programs write to little of them. A dense one of 60 MiB is not taken for
+ * one of them: not only when it happens to be the one of which the system is asked. */
 static void test_sparse_whales_are_kept(void **state)
 {
     (void)state;
@@ -216,8 +217,9 @@ static void cache_two(size_t bytes)
     assert_int_equal(whale_cached_bytes(), 2 * bytes);
 }
 
-/* What grows is given a cached one with room, three times what it uses at most; of which as much as the cache's limit is
- * out at a time, and a quarter of what is in use, until it is used, or given back. */
+/* What grows is given a cached one with room, three times what it uses at most; of which as much as
+ * the cache's limit is out at a time, and a quarter of what is in use, until it is used, or given
+ * back. */
 static void test_what_grows_is_given_room(void **state)
 {
     (void)state;
@@ -245,7 +247,8 @@ static void test_what_grows_is_given_room(void **state)
     whale_set_cache_limit(MIB(8));
 }
 
-/* Where the cache has a place with twice the pages, that is better than new pages behind this one. */
+/* Where the cache has a place with twice the pages, that is better than new pages behind this
+ * one. */
 static void test_what_grows_is_better_copied(void **state)
 {
     (void)state;

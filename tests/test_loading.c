@@ -3,8 +3,8 @@
  *
  *     test_loading DEEPBIND_LIBRARY
  *
- * The library has a neighbour in its folder, deepbind_neighbour.so. With HAKMEM_DEEPBIND=1 in the environment the flag
- * means what it does without hakmem.
+ * The library has a neighbour in its folder, deepbind_neighbour.so. With HAKMEM_DEEPBIND=1 in the
+ * environment the flag means what it does without hakmem.
  */
 #include "testing.h"
 
@@ -49,7 +49,8 @@ static void test_dlopen_in_loops(void **state)
         pthread_join(thread[i], NULL);
 }
 
-/* What the C library's own allocator gave goes back to it, by whichever function it is passed to. */
+/* What the C library's own allocator gave goes back to it, by whichever function it is passed
+ * to. */
 static void test_foreign_blocks(void **state)
 {
     (void)state;
@@ -117,7 +118,8 @@ static void test_caller_is_kept(void **state)
     dlclose(loaded);
 }
 
-/* The option counts before constructors have run, too. By the sizes of blocks: glibc's are 16 bytes and 8. */
+/* The option counts before constructors have run, too. By the sizes of blocks: glibc's are 16 bytes
+ * and 8. */
 static void test_option_counts_early(void **state)
 {
     (void)state;

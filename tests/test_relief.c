@@ -1,5 +1,6 @@
 /*
- * test_relief.c: what an idle thread keeps is there for others; a heap that is seized is waited for by nobody.
+ * test_relief.c: what an idle thread keeps is there for others; a heap that is seized is waited for
+ * by nobody.
  */
 #include "testing.h"
 
@@ -127,7 +128,8 @@ static unsigned empty_class(void)
     return 0;
 }
 
-/* It stays the thread's: what it gets meanwhile goes into its own bins, so that it need not borrow for each block. */
+/* It stays the thread's: what it gets meanwhile goes into its own bins, so that it need not borrow
+ * for each block. */
 static void test_a_seized_heap_is_not_waited_for(void **state)
 {
     (void)state;

@@ -1,6 +1,7 @@
 /*
- * test_relief_steps.c: a signal handler comes in at every instruction of a slow path, in turn, while the heap is idle,
- * seized, or was; it allocates, and may fork. Afterwards the heap is its thread's, and nobody else's, in the child too.
+ * test_relief_steps.c: a signal handler comes in at every instruction of a slow path, in turn,
+ * while the heap is idle, seized, or was; it allocates, and may fork. Afterwards the heap is its
+ * thread's, and nobody else's, in the child too.
  *
  * By the processor's trap flag, in this process: so on x86-64 only.
  */

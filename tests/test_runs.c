@@ -1,5 +1,6 @@
 /*
- * test_runs.c: the runs that a heap keeps: which come back, how many stay, and where they are after a fork.
+ * test_runs.c: the runs that a heap keeps: which come back, how many stay, and where they are after
+ * a fork.
  */
 #include "testing.h"
 
@@ -133,7 +134,8 @@ static void test_what_nobody_takes_goes(void **state)
     run_free(q, true);
 }
 
-/* A thread vanished between two steps of filling a slot, or of emptying it: its run is taken back, and the others stay. */
+/* A thread vanished between two steps of filling a slot, or of emptying it: its run is taken back,
+ * and the others stay. */
 static void test_what_was_on_its_way_is_taken_back(void **state)
 {
     (void)state;

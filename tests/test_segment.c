@@ -1,6 +1,7 @@
 /*
- * test_segment.c: units are taken and returned, alone and in runs; free ones are purged; empty segments go
- * back to the system after a grace period, which a stopped reader delays and nobody waits for.
+ * test_segment.c: units are taken and returned, alone and in runs; free ones are purged; empty
+ * segments go back to the system after a grace period, which a stopped reader delays and nobody
+ * waits for.
  */
 #include "testing.h"
 
@@ -110,8 +111,8 @@ static void take_units(struct units *taken, int count)
         taken[i] = segment_take(1, UNIT_SIZE);
 }
 
-/* At first as many as the limit says. When use has swung, as many as it swung by stay, but no more than are in use and
- * half of the limit. The first of all tests: what use swings by counts. */
+/* At first as many as the limit says. When use has swung, as many as it swung by stay, but no more
+ * than are in use and half of the limit. The first of all tests: what use swings by counts. */
 static void test_dirty_units_are_bounded(void **state)
 {
     (void)state;
@@ -173,8 +174,8 @@ static long lock(long call, struct units units)
     return syscall(call, segment_unit(units.segment, units.first), UNIT_SIZE);
 }
 
-/* Locked pages can't be given back: they stay, the system is not asked at each return, and unlocked they
- * go. */
+/* Locked pages can't be given back: they stay, the system is not asked at each return, and unlocked
+ * they go. */
 static void test_locked_memory(void **state)
 {
     (void)state;
@@ -356,7 +357,8 @@ static void test_foreign_addresses(void **state)
                      UNIT_FOREIGN);
 }
 
-/* Where use swings often, all of it stays. The last of all tests: it goes for the next second or two. */
+/* Where use swings often, all of it stays. The last of all tests: it goes for the next second or
+ * two. */
 static void test_all_stays_where_use_swings_often(void **state)
 {
     (void)state;
@@ -373,9 +375,9 @@ static void test_all_stays_where_use_swings_often(void **state)
     assert_in_range(segment_dirty_units(), OFTEN, OFTEN + LIMIT);
 }
 
-/* Runs of all lengths, replaced in random order while use stays: what is free is in gaps, where the next may not fit. They
- * stay, or nearly each run would be of new pages; they are not more than half of what is in use. In a process of its
- * own, where nothing has swung. */
+/* Runs of all lengths, replaced in random order while use stays: what is free is in gaps, where the
+ * next may not fit. They stay, or nearly each run would be of new pages; they are not more than
+ * half of what is in use. In a process of its own, where nothing has swung. */
 static void test_gaps_that_runs_leave_stay(void **state)
 {
     (void)state;

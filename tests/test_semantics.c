@@ -1,6 +1,6 @@
 /*
- * test_semantics.c: the C library's interface, to the letter. Built on the C library's own names and run
- * under the preload, and once more linked with libhakmem.a.
+ * test_semantics.c: the C library's interface, to the letter. Built on the C library's own names
+ * and run under the preload, and once more linked with libhakmem.a.
  */
 #include "testing.h"
 

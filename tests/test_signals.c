@@ -1,6 +1,7 @@
 /*
  * test_signals.c: malloc and free are async-signal-safe. A timer interrupts allocating threads; its
- * handler allocates, reallocates and frees in every tier, its own blocks and the interrupted thread's.
+ * handler allocates, reallocates and frees in every tier, its own blocks and the interrupted
+ * thread's.
  *
  *     test_signals [SECONDS]      3 if not given
  */

@@ -1,6 +1,7 @@
 /*
- * test_slab_life.c: the life of a slab, step by step: FREE, owned, disowned when full, claimed by the first
- * free, shared when partly free, owned again, FREE. Two owners in one thread stand for two heaps.
+ * test_slab_life.c: the life of a slab, step by step: FREE, owned, disowned when full, claimed by
+ * the first free, shared when partly free, owned again, FREE. Two owners in one thread stand for
+ * two heaps.
  */
 #include "testing.h"
 
@@ -142,7 +143,8 @@ static void test_a_partly_free_slab_is_shared_and_found(void **state)
     assert_int_equal(owner_of(s), SLAB_FREE);
 }
 
-/* Claimed by a free while its descriptor is linked; shared again; the descriptor is in the stack once. */
+/* Claimed by a free while its descriptor is linked; shared again; the descriptor is in the stack
+ * once. */
 static void test_a_shared_slab_is_linked_once(void **state)
 {
     (void)state;
@@ -161,8 +163,8 @@ static void test_a_shared_slab_is_linked_once(void **state)
     free_rest(&a, s, blocks);
 }
 
-/* Emptied and used for another class while linked: who pops it for the old class drops it, or owns a
- * slab of the new class. */
+/* Emptied and used for another class while linked: who pops it for the old class drops it, or owns
+ * a slab of the new class. */
 static void test_a_linked_slab_may_change_its_class(void **state)
 {
     (void)state;
@@ -195,7 +197,8 @@ static void test_a_descriptor_is_in_two_stacks(void **state)
     assert_null(shared_pop(CLASS));
 }
 
-/* And when the new class's slab is shared, it is found under its new class, though linked under the old. */
+/* And when the new class's slab is shared, it is found under its new class, though linked under the
+ * old. */
 static void test_a_linked_slab_is_found_under_its_new_class(void **state)
 {
     (void)state;
@@ -211,8 +214,8 @@ static void test_a_linked_slab_is_found_under_its_new_class(void **state)
         continue;
 }
 
-/* A push that comes between giving up and the second look is not left behind. Here the push comes first,
- * so the giving up finds it. */
+/* A push that comes between giving up and the second look is not left behind. Here the push comes
+ * first, so the giving up finds it. */
 static void test_giving_up_takes_over_what_was_pushed(void **state)
 {
     (void)state;
@@ -547,7 +550,8 @@ static int count_open(const struct outbuf *out)
     return open;
 }
 
-/* No call flushes many slots, and all are flushed before as many calls as there may be between two frees into one. */
+/* No call flushes many slots, and all are flushed before as many calls as there may be between two
+ * frees into one. */
 static void test_all_slots_are_flushed_in_turn(void **state)
 {
     (void)state;
@@ -699,8 +703,8 @@ static int count_free(struct slab **slabs, int count)
     return free;
 }
 
-/* One thread drops a structure in more slabs than there are slots, here and there by turns: blocks go by themselves, and
- * few wait when it ends, though no more is freed and nothing flushed. */
+/* One thread drops a structure in more slabs than there are slots, here and there by turns: blocks
+ * go by themselves, and few wait when it ends, though no more is freed and nothing flushed. */
 static void test_a_large_structure_is_dropped(void **state)
 {
     (void)state;
@@ -726,7 +730,8 @@ static void test_a_large_structure_is_dropped(void **state)
     assert_int_equal(out.last_slot, 0);
 }
 
-/* When slots are used again, none is left of those that waited, though some chain is sent off in every round. */
+/* When slots are used again, none is left of those that waited, though some chain is sent off in
+ * every round. */
 static void test_none_waits_where_slots_are_used(void **state)
 {
     (void)state;
@@ -799,7 +804,8 @@ static void test_an_out_buffer_may_change_with_blocks_in_it(void **state)
     assert_all_free(slabs, COUNT);
 }
 
-/* Who only frees owns nothing: a full slab becomes SHARED, a SHARED one stays so, and an empty one is FREE. */
+/* Who only frees owns nothing: a full slab becomes SHARED, a SHARED one stays so, and an empty one
+ * is FREE. */
 static void test_who_only_frees_leaves_the_slab(void **state)
 {
     (void)state;
@@ -852,7 +858,8 @@ static void test_who_only_frees_from_now_on_owns_nothing(void **state)
     assert_int_equal(owner_of(s), SLAB_FREE);
 }
 
-/* With its block out it is nobody's, whoever took it; and with that freed it is FREE, whoever frees it. */
+/* With its block out it is nobody's, whoever took it; and with that freed it is FREE, whoever frees
+ * it. */
 static void test_nobody_owns_a_slab_of_one_block(void **state)
 {
     (void)state;
@@ -895,8 +902,9 @@ static int count_found(unsigned class_no, int most)
     return found;
 }
 
-/* Where two classes are not used any more, but the descriptors are linked under both, slabs of a third are found all
- * the same, once a few were made; and so are slabs of those two that are SHARED still. */
+/* Where two classes are not used any more, but the descriptors are linked under both, slabs of a
+ * third are found all the same, once a few were made; and so are slabs of those two that are SHARED
+ * still. */
 static void test_links_of_classes_out_of_use_are_cleared(void **state)
 {
     (void)state;
@@ -1023,8 +1031,9 @@ static void free_few(struct slab *s, struct block *rest, struct chain few)
     assert_int_equal(owner_of(s), SLAB_FREE);
 }
 
-/* What it finds has come to be full, or of another class of which it owns none: the two at the bottom of the stack, of
- * which the first four lose their first link when the descriptor comes to be of the other class. */
+/* What it finds has come to be full, or of another class of which it owns none: the two at the
+ * bottom of the stack, of which the first four lose their first link when the descriptor comes to
+ * be of the other class. */
 static void test_who_owns_none_keeps_no_slab_that_it_can_not_use(void **state)
 {
     (void)state;

@@ -1,10 +1,12 @@
 /*
- * test_startup.c: what the preload costs a program that does nothing: /bin/true, with it and without, in turn.
+ * test_startup.c: what the preload costs a program that does nothing: /bin/true, with it and
+ * without, in turn.
  *
  *     test_startup LIBHAKMEM          100 runs each, about a second; and it gets no huge pages unasked
  *
- * A child's peak of resident memory is read as it exits, under ptrace: what wait4 tells includes the process that
- * started it. The time is printed, and only checked against what no noise explains.
+ * A child's peak of resident memory is read as it exits, under ptrace: what wait4 tells includes
+ * the process that started it. The time is printed, and only checked against what no noise
+ * explains.
  */
 #include "testing.h"
 
@@ -133,7 +135,8 @@ static bool begins_anonymous(const char *line, unsigned long *bytes)
     return true;
 }
 
-/* Where the system gives huge pages unasked, each costs 2 MiB: nothing that is mapped at the start may get one. */
+/* Where the system gives huge pages unasked, each costs 2 MiB: nothing that is mapped at the start
+ * may get one. */
 static void test_no_huge_pages(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /*
- * test_static_dlopen.c: a program without any shared library, hakmem's archive in it, can still load one.
+ * test_static_dlopen.c: a program without any shared library, hakmem's archive in it, can still
+ * load one.
  */
 #include <dlfcn.h>
 #include <stdio.h>

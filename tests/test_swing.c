@@ -1,6 +1,6 @@
 /*
- * test_swing.c: what has fallen and risen again counts, and for how long; growth, the first fall and what merely
- * stays in use do not; and what swings deep is told from what does so often.
+ * test_swing.c: what has fallen and risen again counts, and for how long; growth, the first fall
+ * and what merely stays in use do not; and what swings deep is told from what does so often.
  */
 #include "testing.h"
 

@@ -1,6 +1,6 @@
 /*
- * test_threads.c: threads start, exit, and free after their destructors have run; blocks cross threads;
- * memory stays flat.
+ * test_threads.c: threads start, exit, and free after their destructors have run; blocks cross
+ * threads; memory stays flat.
  *
  *     test_threads [THREAD_STARTS [BLOCKS_PASSED]]       20,000 and 5,000,000 if not given
  */
@@ -174,7 +174,8 @@ static void test_producer_and_consumer_stay_flat(void **state)
     assert_true(after < before + 4096);
 }
 
-/* A consumer that frees 256 MiB and never allocates: with no further call, it is the system's again. */
+/* A consumer that frees 256 MiB and never allocates: with no further call, it is the system's
+ * again. */
 static void *free_all(void *blocks)
 {
     for (char **p = blocks; *p != NULL; p++)

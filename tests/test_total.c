@@ -62,8 +62,8 @@ static void test_what_the_other_took_over_goes(void **state)
     }
 }
 
-/* And it stays, where nothing takes it over: each comes back at once. More rounds where the machine is so slow that they
- * do not count as often. */
+/* And it stays, where nothing takes it over: each comes back at once. More rounds where the machine
+ * is so slow that they do not count as often. */
 static void test_what_comes_back_stays(void **state)
 {
     (void)state;

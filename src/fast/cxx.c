@@ -1,11 +1,11 @@
 /*
- * cxx.c: C++'s operator new in its 8 forms (delete is in malloc.c), by their mangled names (Itanium C++ ABI), without needing
- * libstdc++ in a program that is not C++.
+ * cxx.c: C++'s operator new in its 8 forms (delete is in malloc.c), by their mangled names (Itanium
+ * C++ ABI), without needing libstdc++ in a program that is not C++.
  *
- * On failure the throwing ones call the new_handler until it gives up, then throw std::bad_alloc; both
- * are found in the libstdc++ that the program has loaded. The nothrow ones must turn what a handler
- * throws into NULL, which needs C++: they hand a failure to libstdc++'s own, which calls ours again
- * inside its try block.
+ * On failure the throwing ones call the new_handler until it gives up, then throw std::bad_alloc;
+ * both are found in the libstdc++ that the program has loaded. The nothrow ones must turn what a
+ * handler throws into NULL, which needs C++: they hand a failure to libstdc++'s own, which calls
+ * ours again inside its try block.
  *
  * SYNCHRONIZATION: as malloc and free.
  */

@@ -1,15 +1,16 @@
 /*
  * dlopen.c: a library that is loaded with RTLD_DEEPBIND must find hakmem, too.
  *
- * RTLD_DEEPBIND lets a library find the C library's malloc and free before those that are preloaded or linked. What it
- * allocates is recognised later (foreign.c); but what the program allocated and such a library frees goes to the C
- * library's free, which crashes: PHP's extensions do so as they are loaded, under any allocator. So the flag is taken
- * off, unless HAKMEM_DEEPBIND is 1. What else it was set for, a library's own copies of symbols that the program has,
- * too, is lost; a program that needs that needs the option.
+ * RTLD_DEEPBIND lets a library find the C library's malloc and free before those that are preloaded
+ * or linked. What it allocates is recognised later (foreign.c); but what the program allocated and
+ * such a library frees goes to the C library's free, which crashes: PHP's extensions do so as they
+ * are loaded, under any allocator. So the flag is taken off, unless HAKMEM_DEEPBIND is 1. What else
+ * it was set for, a library's own copies of symbols that the program has, too, is lost; a program
+ * that needs that needs the option.
  *
- * SYNCHRONIZATION: who publishes `real` (release) has written flags_off before; who finds it (acquire) uses both. Others'
- * constructors may call dlopen before those of hakmem run, and start threads: whoever comes first looks both up, and all
- * write the same.
+ * SYNCHRONIZATION: who publishes `real` (release) has written flags_off before; who finds it
+ * (acquire) uses both. Others' constructors may call dlopen before those of hakmem run, and start
+ * threads: whoever comes first looks both up, and all write the same.
  */
 #include "../global/base.h"
 #include "options.h"
@@ -18,7 +19,8 @@
 
 typedef void *(*dlopen_function)(const char *file, int mode);
 
-/* In a static program there is no next dlopen to ask for; there glibc's archive has it under this name, too. */
+/* In a static program there is no next dlopen to ask for; there glibc's archive has it under this
+ * name, too. */
 extern void *___dlopen(const char *file, int mode) __attribute__((weak));
 
 static _Atomic(dlopen_function) real; /* atomic: NULL until found */

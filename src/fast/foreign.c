@@ -1,6 +1,6 @@
 /*
- * foreign.c: see foreign.h. glibc's allocator has names of its own for free and realloc; for the usable
- * size there is only the next definition in the loader's order.
+ * foreign.c: see foreign.h. glibc's allocator has names of its own for free and realloc; for the
+ * usable size there is only the next definition in the loader's order.
  *
  * SYNCHRONIZATION: none.
  */

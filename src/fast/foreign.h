@@ -1,6 +1,7 @@
 /*
- * foreign.h: blocks that are not hakmem's, as the registry says. A library loaded with RTLD_DEEPBIND may
- * have them from the C library's own allocator. They are handed on to it, never looked into.
+ * foreign.h: blocks that are not hakmem's, as the registry says. A library loaded with
+ * RTLD_DEEPBIND may have them from the C library's own allocator. They are handed on to it, never
+ * looked into.
  *
  * SYNCHRONIZATION: none here; the C library's allocator has its own.
  */

@@ -98,7 +98,8 @@ static void close_bin(struct heap *h, unsigned class_no)
     resize_bin(h, class_no, 0);
 }
 
-/* Where a slot of the out-buffer holds but a few blocks, a small bin makes the longer chains, for who has use for it. */
+/* Where a slot of the out-buffer holds but a few blocks, a small bin makes the longer chains, for
+ * who has use for it. */
 static bool is_to_close(const struct heap *h, unsigned class_no)
 {
     return outbuf_most[class_no] >= SLOT_WORTH || !owned_comes_again(&h->owned);
@@ -150,8 +151,8 @@ static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limi
     return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
 }
 
-/* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in demand. All that was taken
- * until then fits into a small bin. */
+/* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in
+ * demand. All that was taken until then fits into a small bin. */
 static void note_demand(struct heap *h, unsigned class_no)
 {
     unsigned since = clocks_since_out(h, class_no);
@@ -411,9 +412,9 @@ static struct chain same_slab(struct block *first, int32_t most)
     return chain_make(first, last, (uint32_t)count);
 }
 
-/* One's own, and of slabs that may be claimed, go back at once. Others wait in the out-buffer for more of their slab: to
- * take over a slab, or to push on it, costs the same for one block as for many. But for the last chain alone, no slots
- * are allocated. */
+/* One's own, and of slabs that may be claimed, go back at once. Others wait in the out-buffer for
+ * more of their slab: to take over a slab, or to push on it, costs the same for one block as for
+ * many. But for the last chain alone, no slots are allocated. */
 static void flush_chain(struct heap *h, struct slab *s, struct chain chain, bool is_last)
 {
     if (owned_put_or_claim(&h->owned, s, chain))
@@ -443,8 +444,9 @@ static int32_t flush_some(struct heap *h, struct bin *bin, int32_t most)
     return (int32_t)chain.count;
 }
 
-/* False: the block at the head is not alone of its slab there, or does not go back just so. Most do where a large
- * structure is dropped in an order of its own: the shorter the way of each, the more of their misses overlap. */
+/* False: the block at the head is not alone of its slab there, or does not go back just so. Most do
+ * where a large structure is dropped in an order of its own: the shorter the way of each, the more
+ * of their misses overlap. */
 HAK_INLINE bool flush_one(struct heap *h, struct bin *bin, size_t bytes)
 {
     struct block *b = bin->head, *next = b->next;
@@ -506,8 +508,9 @@ static void dissolve_to_spare(struct heap *h)
     put(&spare, h);
 }
 
-/* Back into a stack: whole if the parked heaps may hold as much, for the blocks in its bins are worth keeping;
- * it owns no slab there. Else the blocks go back while the slabs are its own yet, which takes no claims. */
+/* Back into a stack: whole if the parked heaps may hold as much, for the blocks in its bins are
+ * worth keeping; it owns no slab there. Else the blocks go back while the slabs are its own yet,
+ * which takes no claims. */
 static void shelve(struct heap *h)
 {
     size_t parked_now = atomic_load_explicit(&parked_bytes, memory_order_relaxed);
@@ -534,14 +537,16 @@ bool heap_dissolve_parked(void)
 
 /* ---- the slow paths' door ---- */
 
-/* The thread's own; while another has seized it, a borrowed one. NULL: there is no memory for that. It is the thread's all
- * the same: a frame that a handler has interrupted may be about to use its bins. */
+/* The thread's own; while another has seized it, a borrowed one. NULL: there is no memory for that.
+ * It is the thread's all the same: a frame that a handler has interrupted may be about to use its
+ * bins. */
 static struct heap *open_own(struct heap *h)
 {
     return HAK_LIKELY(try_state(h, 0, HEAP_BUSY)) ? h : heap_obtain();
 }
 
-/* A handler may have attached a heap between this thread's look at heap_current and its own attaching. */
+/* A handler may have attached a heap between this thread's look at heap_current and its own
+ * attaching. */
 static struct heap *attach(void)
 {
     if (heap_held != NULL)
@@ -558,7 +563,8 @@ struct heap *heap_open(struct heap *entered)
     return entered == heap_sentinel(HEAP_START) ? attach() : heap_obtain();
 }
 
-/* By how it was opened: in a handler, heap_held may be a heap that its thread was about to leave. */
+/* By how it was opened: in a handler, heap_held may be a heap that its thread was about to
+ * leave. */
 static bool is_borrowed(const struct heap *entered, const struct heap *work)
 {
     bool attached = entered == heap_sentinel(HEAP_START) && work == heap_held;
@@ -594,8 +600,8 @@ bool heap_is_broken(struct heap *h)
     return (holder_of(h) & HEAP_BUSY) != 0;
 }
 
-/* False: who has seized it has it from now on. It is this thread's until it is busy, or left: a handler may fork, and the
- * child adopt what is nobody's. */
+/* False: who has seized it has it from now on. It is this thread's until it is busy, or left: a
+ * handler may fork, and the child adopt what is nobody's. */
 static bool take_or_leave(struct heap *h)
 {
     while (!heap_is_broken(h)) {
@@ -607,8 +613,8 @@ static bool take_or_leave(struct heap *h)
     return false;
 }
 
-/* A handler may have left malloc or free by longjmp, or ended the thread: the heap is whole all the same, but for the
- * counts of its bins, unless that was in a slow path. */
+/* A handler may have left malloc or free by longjmp, or ended the thread: the heap is whole all the
+ * same, but for the counts of its bins, unless that was in a slow path. */
 void heap_retire(struct heap *entered)
 {
     struct heap *h = heap_held;
@@ -685,8 +691,8 @@ static bool is_lost(struct heap *h)
     return (holder & HEAP_STATES) != 0 && holder != (held_now() | HEAP_BUSY);
 }
 
-/* Its lists of slabs may be torn. Its bins are whole, and so is each slot of the out-buffer, but how many there are
- * in a bin, and which slots are open, need not be right. */
+/* Its lists of slabs may be torn. Its bins are whole, and so is each slot of the out-buffer, but
+ * how many there are in a bin, and which slots are open, need not be right. */
 static void forget_slabs(struct heap *h)
 {
     owned_init(&h->owned, h->owned.owner);
@@ -710,8 +716,8 @@ static bool collect_lost(void)
     return any;
 }
 
-/* Who vanished may have changed the list and not the counts. A list that goes round was written to by the program:
- * it is dropped. */
+/* Who vanished may have changed the list and not the counts. A list that goes round was written to
+ * by the program: it is dropped. */
 static void count_slab_owner(struct slab *s)
 {
     uint32_t count = 0, carved = slab_carved(s);
@@ -732,8 +738,8 @@ static bool is_of_lost(uintptr_t owner)
     return h != NULL;
 }
 
-/* Nobody's again. What was freed into it stays where it is, for who claims it: the child would copy each page that
- * is written to. */
+/* Nobody's again. What was freed into it stays where it is, for who claims it: the child would copy
+ * each page that is written to. */
 static void mend_slab(struct slab *s)
 {
     if (!is_of_lost(atomic_load_explicit(&s->owner, memory_order_relaxed)))

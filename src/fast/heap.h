@@ -2,23 +2,24 @@
  * heap.h: what a thread allocates from: a bin for each size class, the slabs behind them, and the
  * buffer of blocks on their way to other heaps.
  *
- * A thread reaches its heap by one initial-exec TLS pointer, heap_current. Three heaps are sentinels:
- * constant, with empty bins, and no slab's owner, so that malloc misses and free finds nothing its own,
- * by the branches that are there anyway:
+ * A thread reaches its heap by one initial-exec TLS pointer, heap_current. Three heaps are
+ * sentinels: constant, with empty bins, and no slab's owner, so that malloc misses and free finds
+ * nothing its own, by the branches that are there anyway:
  *
  *     HEAP_START   the thread has not allocated yet
  *     HEAP_INSIDE  the thread is inside an entry point. Each stores this on entry and the heap back on
  *                  exit, so a signal handler that interrupts it, and allocates, meets this one
  *     HEAP_GONE    the thread's destructors have run
  *
- * The slow path behind a sentinel works with another heap: a new one for HEAP_START, a borrowed one for
- * the other two. That is what makes malloc and free async-signal-safe.
+ * The slow path behind a sentinel works with another heap: a new one for HEAP_START, a borrowed one
+ * for the other two. That is what makes malloc and free async-signal-safe.
  *
  * SYNCHRONIZATION. A heap is touched by the thread that holds it, and by nobody else, but for the
- * fields marked atomic. Heaps are type-stable. They change hands through two stacks (release by push,
- * acquire by pop): `parked` heaps come with the blocks in their bins, `spare` ones are empty.
+ * fields marked atomic. Heaps are type-stable. They change hands through two stacks (release by
+ * push, acquire by pop): `parked` heaps come with the blocks in their bins, `spare` ones are empty.
  *
- * What only slow paths touch (`owned`, `runs`) another thread may take from a heap whose own thread is in none:
+ * What only slow paths touch (`owned`, `runs`) another thread may take from a heap whose own thread
+ * is in none:
  *
  *     who seizes:    holder: HELD -> SEIZED (acquire);  gives up slabs;  SEIZED -> HELD (release)
  *     its thread:    holder: HELD -> BUSY (acquire);    the slow path;   HELD (release)
@@ -115,16 +116,16 @@ HAK_INLINE void heap_leave(struct heap *h)
     variant_leave();
 }
 
-/* The bin at a place. The place is hidden from the compiler each time: it would else add the two once, in
- * an instruction of its own, where every access adds them for nothing. */
+/* The bin at a place. The place is hidden from the compiler each time: it would else add the two
+ * once, in an instruction of its own, where every access adds them for nothing. */
 HAK_INLINE struct bin *heap_bin(struct heap *h, size_t *place)
 {
     HAK_OPAQUE(*place);
     return (struct bin *)(void *)((char *)h + *place - SIZE_BIN_PLACE(0));
 }
 
-/* Whether a block whose unit has this word is for a bin of h: its slab is h's own or nobody's. Nothing
- * is for a sentinel's. */
+/* Whether a block whose unit has this word is for a bin of h: its slab is h's own or nobody's.
+ * Nothing is for a sentinel's. */
 HAK_INLINE bool heap_keeps(const struct heap *h, uintptr_t word)
 {
     return unit_word_is_among(word, h->strange);
@@ -139,8 +140,8 @@ HAK_INLINE bool heap_push(struct heap *h, size_t place, struct block *b)
     return !processor_count_down(&heap_bin(h, &place)->room);
 }
 
-/* The head of the bin; NULL: it is empty. What another thread has freed is in no near cache, and the next malloc
- * must read it: it is fetched meanwhile. */
+/* The head of the bin; NULL: it is empty. What another thread has freed is in no near cache, and
+ * the next malloc must read it: it is fetched meanwhile. */
 HAK_INLINE void *heap_pop(struct heap *h, size_t place)
 {
     struct block *b = heap_bin(h, &place)->head;
@@ -153,29 +154,33 @@ HAK_INLINE void *heap_pop(struct heap *h, size_t place)
     return b;
 }
 
-/* For the slow paths: the heap to work with, given the one that heap_enter returned: that, or a borrowed one if that is a
- * sentinel, or seized; NULL: there is no memory for one. heap_close ends it, and leaves. */
+/* For the slow paths: the heap to work with, given the one that heap_enter returned: that, or a
+ * borrowed one if that is a sentinel, or seized; NULL: there is no memory for one. heap_close ends
+ * it, and leaves. */
 struct heap *heap_open(struct heap *entered);
 void heap_close(struct heap *entered, struct heap *work);
 
-/* Gives back `count` blocks, the last freed first. The bin may be of another heap of the same thread, if h is borrowed. */
+/* Gives back `count` blocks, the last freed first. The bin may be of another heap of the same
+ * thread, if h is borrowed. */
 void heap_flush_bin(struct heap *h, struct bin *bin, unsigned class_no, int32_t count);
-/* Of a bin that has run over, of a class in demand: a few blocks, which are in the cache yet. To walk a list that is
- * not takes longer than all the rest of a free. */
+/* Of a bin that has run over, of a class in demand: a few blocks, which are in the cache yet. To
+ * walk a list that is not takes longer than all the rest of a free. */
 void heap_flush_full(struct heap *h, unsigned class_no);
-/* How much a bin holds at most: nothing, until it first ran out. Then little, and its heap owns no slab of the class,
- * while it seldom runs out: that many threads allocate a little of each class is common, and bins and slabs of their
- * own would cost them more than their blocks do. Once a class is in demand, 96 KiB. A bin that runs over again and
- * again, and never runs out, is of a thread that only frees: each block that it keeps may be the last of its slab, so it
- * keeps ever fewer, 128 or less, and once it has not run out for about a second, none, until it does. One that runs over and out by turns is of a thread whose use
- * swings by more than fits in: it may keep more. */
+/* How much a bin holds at most: nothing, until it first ran out. Then little, and its heap owns no
+ * slab of the class, while it seldom runs out: that many threads allocate a little of each class is
+ * common, and bins and slabs of their own would cost them more than their blocks do. Once a class
+ * is in demand, 96 KiB. A bin that runs over again and again, and never runs out, is of a thread
+ * that only frees: each block that it keeps may be the last of its slab, so it keeps ever fewer,
+ * 128 or less, and once it has not run out for about a second, none, until it does. One that runs
+ * over and out by turns is of a thread whose use swings by more than fits in: it may keep more. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);
-/* Before each refill, and now and then where only large blocks come and go. It looks at the classes by turns: one whose bin ran out long ago is not in demand any more. */
+/* Before each refill, and now and then where only large blocks come and go. It looks at the classes
+ * by turns: one whose bin ran out long ago is not in demand any more. */
 void heap_begin_refill(struct heap *h);
 
-/* A class is in demand when its bin has run out as often as this, each time soon after the last and with twice as many
- * blocks. */
+/* A class is in demand when its bin has run out as often as this, each time soon after the last and
+ * with twice as many blocks. */
 #define DEMAND_MOST 4
 
 HAK_INLINE bool heap_in_demand(const struct heap *h, unsigned class_no)
@@ -191,7 +196,8 @@ bool heap_dissolve_parked(void);
 /* Free blocks in the calling thread's bins and in parked heaps. */
 size_t heap_cached_bytes(void);
 
-/* Whether its thread was interrupted in a slow path for good: then it is not to be touched again. */
+/* Whether its thread was interrupted in a slow path for good: then it is not to be touched
+ * again. */
 bool heap_is_broken(struct heap *h);
 /* The counts of its bins anew: it was left between two steps of a fast path. */
 void heap_recount(struct heap *h);
@@ -200,20 +206,20 @@ void heap_retire(struct heap *entered);
 
 /* The first of the list of all heaps that there ever were; NULL: none yet. */
 struct heap *heap_first(void);
-/* Whether the heap's thread is in no slow path, and has not refilled a bin, or flushed one in demand, for about a tenth of
- * a second. */
+/* Whether the heap's thread is in no slow path, and has not refilled a bin, or flushed one in
+ * demand, for about a tenth of a second. */
 bool heap_is_idle(struct heap *h, uint16_t now);
 /* Whether there is something to be had of it. */
 HAK_INLINE bool heap_keeps_any(struct heap *h)
 {
     return atomic_load_explicit(&h->keeps, memory_order_relaxed) != 0;
 }
-/* Until heap_end_seizure, the caller has its slabs and runs, and its thread borrows a heap if it wants some. False: it is
- * in a slow path, or nobody's, or seized. */
+/* Until heap_end_seizure, the caller has its slabs and runs, and its thread borrows a heap if it
+ * wants some. False: it is in a slow path, or nobody's, or seized. */
 bool heap_seize(struct heap *h);
 void heap_end_seizure(struct heap *h);
-/* In the child of a fork: heaps of threads that are not there any more may be taken over, and what these were at
- * in slow paths is taken back. Async-signal-safe. */
+/* In the child of a fork: heaps of threads that are not there any more may be taken over, and what
+ * these were at in slow paths is taken back. Async-signal-safe. */
 void heap_after_fork_child(void);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * introspect.c: statistics, trimming and tuning.
  *
- * SYNCHRONIZATION: statistics walk the registry in an RCU read section (global/census.h), trimming works
- * as any slow path does.
+ * SYNCHRONIZATION: statistics walk the registry in an RCU read section (global/census.h), trimming
+ * works as any slow path does.
  */
 #include "heap.h"
 #include "names.h"

@@ -1,14 +1,13 @@
 /*
  * malloc.c: malloc and free. Page one of hakmem.
  *
- * malloc:  size -> bin -> its head.           A miss, or a large size, is malloc_slow's.
- * free:    address -> word of its unit -> if the slab is mine or nobody's, push on that bin.
+ * malloc:  size -> bin -> its head.           A miss, or a large size, is malloc_slow's. free:
+ * address -> word of its unit -> if the slab is mine or nobody's, push on that bin.
  *          A bin that runs over is free_overflow's; another's block, and the rest, is free_elsewhere's.
  *
- * SYNCHRONIZATION: everything touched here is this thread's own, but for the word, which free reads. It
- * says "mine" only if this thread wrote it; a block of nobody's slab may be in any heap's bin of
- * its class. Nothing waits, and a signal handler may call both at
- * any instruction (heap.h).
+ * SYNCHRONIZATION: everything touched here is this thread's own, but for the word, which free
+ * reads. It says "mine" only if this thread wrote it; a block of nobody's slab may be in any heap's
+ * bin of its class. Nothing waits, and a signal handler may call both at any instruction (heap.h).
  */
 #include "counters.h"
 #include "heap.h"
@@ -43,7 +42,8 @@ HAK_ALIAS(malloc, hak_malloc)
 HAK_ALIAS(free, hak_free)
 HAK_ALIAS(cfree, hak_free)
 
-/* C++'s operator delete, in all 12 forms: the size, alignment and tag say nothing the address does not. */
+/* C++'s operator delete, in all 12 forms: the size, alignment and tag say nothing the address does
+ * not. */
 HAK_SYMBOL(delete_1, "_ZdlPv", hak_free)
 HAK_SYMBOL(delete_2, "_ZdaPv", hak_free)
 HAK_SYMBOL(delete_3, "_ZdlPvm", hak_free)

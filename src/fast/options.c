@@ -25,8 +25,8 @@
 static bool print_stats;
 static char **at_start; /* constant once set, by the first constructor: the environment */
 
-/* hakmem's constructors run before all others, even the C library's, which sets `environ`. glibc hands each what main
- * gets. */
+/* hakmem's constructors run before all others, even the C library's, which sets `environ`. glibc
+ * hands each what main gets. */
 __attribute__((constructor(101))) static void find_environment(int argc, char **argv,
                                                                char **variables)
 {

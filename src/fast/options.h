@@ -1,5 +1,6 @@
 /*
- * options.h: numbers from the environment, for constructors, and for what may be called before them (dlopen.c).
+ * options.h: numbers from the environment, for constructors, and for what may be called before them
+ * (dlopen.c).
  *
  * SYNCHRONIZATION: any thread, while none changes the environment.
  */

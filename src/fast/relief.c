@@ -1,7 +1,8 @@
 /*
  * relief.c: see relief.h.
  *
- * SYNCHRONIZATION: see relief.h. `in_turn` is atomic: any heap will do, and what it points to is a heap for ever.
+ * SYNCHRONIZATION: see relief.h. `in_turn` is atomic: any heap will do, and what it points to is a
+ * heap for ever.
  */
 #include "relief.h"
 #include "processor.h"
@@ -22,7 +23,8 @@ static struct heap *next_in_turn(void)
     return next;
 }
 
-/* False: it could not be seized, or has nothing. A part at a time: its thread may come for what is left. */
+/* False: it could not be seized, or has nothing. A part at a time: its thread may come for what is
+ * left. */
 static bool relieve(struct heap *h, unsigned class_no)
 {
     if (!heap_keeps_any(h) || !heap_seize(h))

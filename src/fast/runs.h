@@ -1,15 +1,17 @@
 /*
  * runs.h: the runs (global/run.h) that a heap has freed and keeps for itself.
  *
- * A run that goes back to its segment costs writes to lines that all threads share, and the next search costs more of
- * them. Who takes buffers about as often as it returns them gets its own back instead. Few are kept: 16, and of an
- * eighth of all that is in use the heap's part, 4 MiB at most. The rest goes back, the one that was kept longest first;
- * and one at each round of the heap's looks at its classes, if none was taken meanwhile.
+ * A run that goes back to its segment costs writes to lines that all threads share, and the next
+ * search costs more of them. Who takes buffers about as often as it returns them gets its own back
+ * instead. Few are kept: 16, and of an eighth of all that is in use the heap's part, 4 MiB at most.
+ * The rest goes back, the one that was kept longest first; and one at each round of the heap's
+ * looks at its classes, if none was taken meanwhile.
  *
  * The word of a kept run says UNIT_KEPT: it is not allocated, nor free for others.
  *
- * SYNCHRONIZATION: owner only, in slow paths: so who has seized the heap may send some back. In the child of a fork, what a thread had in its hands is taken back, and the heap of one
- * that vanished in a slow path is mended. So a run comes into a slot, and goes out of it, while its word says
+ * SYNCHRONIZATION: owner only, in slow paths: so who has seized the heap may send some back. In the
+ * child of a fork, what a thread had in its hands is taken back, and the heap of one that vanished
+ * in a slow path is mended. So a run comes into a slot, and goes out of it, while its word says
  * UNIT_FREE: then it was on its way. Else it stays.
  */
 #ifndef HAK_RUNS_H
@@ -38,7 +40,8 @@ void runs_age(struct runs *r);
 /* One goes back, if there is one. */
 void runs_drop_one(struct runs *r);
 void runs_drop(struct runs *r);
-/* In the child of a fork, for who vanished inside of it: what was on its way is in no slot, and the counts are right. */
+/* In the child of a fork, for who vanished inside of it: what was on its way is in no slot, and the
+ * counts are right. */
 void runs_mend(struct runs *r);
 
 HAK_INLINE size_t runs_bytes(const struct runs *r)

@@ -163,8 +163,8 @@ static struct heap *open_to_allocate(struct heap *entered)
     return heap_open(entered);
 }
 
-/* What it has got beside the block that was asked for goes to the thread's own heap: who has seized that may be stopped
- * for long. */
+/* What it has got beside the block that was asked for goes to the thread's own heap: who has seized
+ * that may be stopped for long. */
 static void pass_to_own(struct heap *own, struct heap *borrowed, unsigned class_no)
 {
     struct bin *from = &borrowed->bin[class_no];
@@ -256,8 +256,8 @@ void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size)
 
 /* ---- free ---- */
 
-/* All of a bin that keeps none. What is seldom wanted is of many slabs, each cold: a few blocks at a time, so that no
- * free takes long. */
+/* All of a bin that keeps none. What is seldom wanted is of many slabs, each cold: a few blocks at
+ * a time, so that no free takes long. */
 static int32_t overflow_count(const struct heap *h, unsigned class_no)
 {
     int32_t limit = h->bin[class_no].limit;
@@ -363,7 +363,8 @@ static HAK_NOINLINE void pass_on_slowly(struct heap *h, void *p)
         free_slowly(p, h, word);
 }
 
-/* The block is alone in the bin, so its link needs no reading, which would be to wait for its line. */
+/* The block is alone in the bin, so its link needs no reading, which would be to wait for its
+ * line. */
 static void pass_on(struct heap *h, unsigned class_no, void *p)
 {
     h->bin[class_no].head = NULL;
@@ -386,9 +387,10 @@ static HAK_NOINLINE void free_flush(struct heap *h, unsigned class_no)
     heap_close(h, work);
 }
 
-/* A bin that keeps none has just this block, unless its thread once vanished or left between two steps. (That free
- * hands on the bin's place instead costs it an instruction at each call.) `room` is loaded by itself: a load of both
- * counts at once can't be forwarded from the store of one, and waits until the block's line has come. */
+/* A bin that keeps none has just this block, unless its thread once vanished or left between two
+ * steps. (That free hands on the bin's place instead costs it an instruction at each call.) `room`
+ * is loaded by itself: a load of both counts at once can't be forwarded from the store of one, and
+ * waits until the block's line has come. */
 HAK_NOINLINE void free_overflow(void *p, struct heap *h)
 {
     unsigned class_no = unit_word_class(registry_word(p));
@@ -400,7 +402,8 @@ HAK_NOINLINE void free_overflow(void *p, struct heap *h)
         free_flush(h, class_no);
 }
 
-/* False: not another's, or what the slot holds must be sent off first (there may be no slots yet). */
+/* False: not another's, or what the slot holds must be sent off first (there may be no slots
+ * yet). */
 static bool send_first(struct heap *h, void *p, uintptr_t word)
 {
     return unit_word_has_owner(word) && !heap_is_sentinel(h) &&

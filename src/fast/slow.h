@@ -13,11 +13,11 @@
  *   7. memory is out: all that is kept for later is given back, and once more from 3
  *   8. ENOMEM
  *
- * free_overflow: the bin is full, and some of it goes back. Or it is to keep none, for the heap only frees blocks of
- * the class: this one goes to the out-buffer.
+ * free_overflow: the bin is full, and some of it goes back. Or it is to keep none, for the heap
+ * only frees blocks of the class: this one goes to the out-buffer.
  *
- * free_elsewhere, in order (free has kept the blocks of its own slabs and of nobody's, unless
- * it met a sentinel, or the unit is not near):
+ * free_elsewhere, in order (free has kept the blocks of its own slabs and of nobody's, unless it
+ * met a sentinel, or the unit is not near):
  *   1. NULL: nothing
  *   2. its slab has an open slot in the out-buffer: there
  *   3. not near, but own or nobody's: kept
@@ -59,16 +59,19 @@ HAK_INLINE void free_keep(struct heap *h, size_t place, void *p)
         free_overflow(p, h);
 }
 
-/* Blocks over 32 KiB, or aligned to more than 64 KiB. *zeroed: known to read as zero. errno is set. */
+/* Blocks over 32 KiB, or aligned to more than 64 KiB. *zeroed: known to read as zero. errno is
+ * set. */
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);
 /* The same, over 1 MiB, for what has grown to it. */
 void *large_alloc_to_grow(size_t size);
-/* A whale for another that is to be so long, if it is better copied than extended; else NULL. errno is kept. */
+/* A whale for another that is to be so long, if it is better copied than extended; else NULL. errno
+ * is kept. */
 void *large_roomier(void *whale, size_t size);
-/* Makes a run or whale of `bytes` smaller or larger, moving pages but no bytes; NULL if it would change its tier, or
- * cannot be done. */
+/* Makes a run or whale of `bytes` smaller or larger, moving pages but no bytes; NULL if it would
+ * change its tier, or cannot be done. */
 void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size);
-/* Gives back what is kept for later, everywhere, but for the memory of `keep` free units; false if there was nothing. */
+/* Gives back what is kept for later, everywhere, but for the memory of `keep` free units; false if
+ * there was nothing. */
 bool give_back_all(struct heap *work, long keep);
 
 #endif

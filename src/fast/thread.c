@@ -1,12 +1,13 @@
 /*
  * thread.c: thread exit, by the destructor of a thread-specific key.
  *
- * glibc runs the destructors and frees afterwards (the thread's dynamic TLS, for one), and other keys'
- * destructors may come after ours: from then on the thread's heap is HEAP_GONE, and each call borrows.
+ * glibc runs the destructors and frees afterwards (the thread's dynamic TLS, for one), and other
+ * keys' destructors may come after ours: from then on the thread's heap is HEAP_GONE, and each call
+ * borrows.
  *
- * SYNCHRONIZATION. The key is made by the first thread that asks; `key_state` goes NONE -> MAKING ->
- * READY (release; acquire by who uses the key). A thread that meets MAKING does not wait: it asks
- * again at its next slow path, as it does when there is no key or no memory for its value.
+ * SYNCHRONIZATION. The key is made by the first thread that asks; `key_state` goes NONE -> MAKING
+ * -> READY (release; acquire by who uses the key). A thread that meets MAKING does not wait: it
+ * asks again at its next slow path, as it does when there is no key or no memory for its value.
  */
 #include "thread.h"
 #include "heap.h"

@@ -6,8 +6,8 @@
 #ifndef HAK_THREAD_H
 #define HAK_THREAD_H
 
-/* Has the calling thread's heap retired when the thread ends; at once if that is arranged already. Called
- * outside of the heap, since pthread_setspecific may allocate. */
+/* Has the calling thread's heap retired when the thread ends; at once if that is arranged already.
+ * Called outside of the heap, since pthread_setspecific may allocate. */
 void thread_watch_exit(void);
 
 #endif

@@ -19,8 +19,8 @@
 #define HAK_COLD        __attribute__((noinline, cold))
 #define HAK_CACHE_LINE  64
 
-/* Hides from the compiler how x came about. Where it knows, it folds a sum that an address would have
- * taken for nothing into instructions of their own. */
+/* Hides from the compiler how x came about. Where it knows, it folds a sum that an address would
+ * have taken for nothing into instructions of their own. */
 #define HAK_OPAQUE(x) __asm__("" : "+r"(x))
 
 #define KIB(n) ((size_t)(n) << 10)

@@ -1,8 +1,8 @@
 /*
  * census.h: what hakmem holds, counted by walking the registry.
  *
- * SYNCHRONIZATION: an RCU read section around the walk; each figure is read on its own, with relaxed
- * loads, while others change them. Not for malloc or free.
+ * SYNCHRONIZATION: an RCU read section around the walk; each figure is read on its own, with
+ * relaxed loads, while others change them. Not for malloc or free.
  */
 #ifndef HAK_CENSUS_H
 #define HAK_CENSUS_H

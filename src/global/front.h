@@ -1,6 +1,6 @@
 /*
- * front.h: what malloc and free read on every call besides the thread's own heap, in one object: the
- * compiler then finds all of it from one address.
+ * front.h: what malloc and free read on every call besides the thread's own heap, in one object:
+ * the compiler then finds all of it from one address.
  *
  * SYNCHRONIZATION: `nothing` and `bin_place` are constant; a root entry is atomic, and set once
  * (global/registry.h).
@@ -33,8 +33,9 @@ struct front {
 
 extern _Alignas(HAK_CACHE_LINE) struct front front;
 
-/* &front, hidden from the compiler as a constant: it then adds the places of the parts to the address,
- * where they cost nothing, and not to the index. An index of 32 bits keeps it from doing so likewise. */
+/* &front, hidden from the compiler as a constant: it then adds the places of the parts to the
+ * address, where they cost nothing, and not to the index. An index of 32 bits keeps it from doing
+ * so likewise. */
 HAK_INLINE struct front *front_base(void)
 {
     struct front *base = &front;

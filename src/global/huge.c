@@ -37,7 +37,8 @@ void huge_set_mode(enum huge_mode wanted)
 
 /* ---- what is used ---- */
 
-/* Five eighths, since small pages lie unused in any mapping, where blocks do not fill what they are cut from. */
+/* Five eighths, since small pages lie unused in any mapping, where blocks do not fill what they are
+ * cut from. */
 static bool is_written_to(uintptr_t start, size_t bytes)
 {
     return os_resident((void *)start, bytes) >= bytes / 8 * 5;
@@ -92,7 +93,8 @@ void huge_forget(struct huge_kind *kind, char *start, size_t bytes)
     drop(&kind->old, sample_of(kind, start, bytes));
 }
 
-/* A new one as well is looked at, where there is no other: each block may be freed before the next is made. */
+/* A new one as well is looked at, where there is no other: each block may be freed before the next
+ * is made. */
 void huge_gone(struct huge_kind *kind, char *start, size_t bytes)
 {
     uintptr_t sample = sample_of(kind, start, bytes);

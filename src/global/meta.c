@@ -1,8 +1,9 @@
 /*
  * meta.c: a bump allocator over chunks.
  *
- * SYNCHRONIZATION. `used` of a chunk is claimed by fetch_add; whoever overruns it maps the next chunk
- * and publishes it by CAS (release, read with acquire by the next claimer). Losers unmap theirs.
+ * SYNCHRONIZATION. `used` of a chunk is claimed by fetch_add; whoever overruns it maps the next
+ * chunk and publishes it by CAS (release, read with acquire by the next claimer). Losers unmap
+ * theirs.
  */
 #include "meta.h"
 #include "os.h"

@@ -1,8 +1,8 @@
 /*
  * os.c: the system calls.
  *
- * SYNCHRONIZATION: one relaxed hint (where the last aligned mapping went); losing a race for it costs
- * a second mmap. And an option.
+ * SYNCHRONIZATION: one relaxed hint (where the last aligned mapping went); losing a race for it
+ * costs a second mmap. And an option.
  */
 #include "os.h"
 
@@ -154,8 +154,8 @@ static uint32_t *mark_place(void *to, size_t bytes)
     return (uint32_t *)(void *)((char *)to + bytes - sizeof(struct mark));
 }
 
-/* Of all calls under way no other has its mark at the same address, so that says whose it is. It goes to the end, that it
- * may not cost a huge page. */
+/* Of all calls under way no other has its mark at the same address, so that says whose it is. It
+ * goes to the end, that it may not cost a huge page. */
 static void mark_set(struct mark *mark, void *to, size_t bytes)
 {
     mark->word[0] = (uint32_t)(uintptr_t)mark ^ 0x9e3779b9u;
@@ -163,8 +163,8 @@ static void mark_set(struct mark *mark, void *to, size_t bytes)
     memcpy(mark_place(to, bytes), mark, sizeof *mark);
 }
 
-/* futex(2) has the kernel compare, since nothing may be mapped there any more: it times out at once, or says that the word
- * is another. */
+/* futex(2) has the kernel compare, since nothing may be mapped there any more: it times out at
+ * once, or says that the word is another. */
 static bool is_word(uint32_t *at, uint32_t word)
 {
     static const struct timespec at_once;
@@ -181,7 +181,8 @@ static bool is_marked(const struct mark *mark, void *to, size_t bytes)
     return is_word(at, mark->word[0]) && is_word(at + 1, mark->word[1]);
 }
 
-/* Where the kernel refuses, it has unmapped the new place before, and others may have mapped it since; or it has not. */
+/* Where the kernel refuses, it has unmapped the new place before, and others may have mapped it
+ * since; or it has not. */
 bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes)
 {
     int saved = errno;
@@ -215,8 +216,8 @@ uint64_t os_milliseconds(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* Of this thread's own time: it may be preempted. The system call itself, not the C library's function, which others
- * interpose, and may allocate in. */
+/* Of this thread's own time: it may be preempted. The system call itself, not the C library's
+ * function, which others interpose, and may allocate in. */
 static int64_t thread_nanoseconds(void)
 {
     struct timespec now = {0};

@@ -11,7 +11,8 @@
 
 #include "base.h"
 
-/* Zeroed, readable and writable memory, for our own data: never in huge pages. NULL if the system refuses. */
+/* Zeroed, readable and writable memory, for our own data: never in huge pages. NULL if the system
+ * refuses. */
 void *os_map(size_t bytes);
 /* The same for blocks, its start a multiple of `alignment`, a power of two of a page or more. */
 void *os_map_aligned(size_t bytes, size_t alignment);
@@ -22,15 +23,17 @@ void os_ask_huge_pages(void *start, size_t bytes);
 void os_avoid_huge_pages(void *start, size_t bytes);
 /* False: refused (a mapping may not be split at the limit of their number); it is there still. */
 bool os_unmap(void *start, size_t bytes);
-/* Gives the pages back at once; they read as zero afterwards. False: the contents are still there. */
+/* Gives the pages back at once; they read as zero afterwards. False: the contents are still
+ * there. */
 bool os_purge(void *start, size_t bytes);
 /* How many of a mapping's bytes hold memory; all, if the system does not tell. */
 size_t os_resident(void *start, size_t bytes);
 /* Grows or shrinks a mapping where it is. */
 bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes);
-/* Moves a mapping, with its pages, to a new aligned place of `new_bytes`, which os_map_aligned gave. On
- * failure (address space is out; or the program has locked a part, or advised the system of it, so that it is several
- * mappings) nothing has moved, and the new place is not the caller's any more. */
+/* Moves a mapping, with its pages, to a new aligned place of `new_bytes`, which os_map_aligned
+ * gave. On failure (address space is out; or the program has locked a part, or advised the system
+ * of it, so that it is several mappings) nothing has moved, and the new place is not the caller's
+ * any more. */
 bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes);
 /* A full barrier on every running thread of this process (membarrier(2)); false if refused. */
 bool os_barrier_all(void);

@@ -176,7 +176,8 @@ static void reclaim_all(lf_node *node)
     }
 }
 
-/* Who is stopped, or leaves by longjmp, while it reclaims, which takes by far the longest, keeps others from nothing. */
+/* Who is stopped, or leaves by longjmp, while it reclaims, which takes by far the longest, keeps
+ * others from nothing. */
 void rcu_poll(void)
 {
     bool was_polling = am_polling;
@@ -214,8 +215,8 @@ void rcu_close(void)
     atomic_store_explicit(&closed, true, memory_order_relaxed);
 }
 
-/* liburcu is left alone as long as no thread of ours was its reader: a program that uses urcu-bp itself
- * tells it of forks, and twice would be a deadlock. */
+/* liburcu is left alone as long as no thread of ours was its reader: a program that uses urcu-bp
+ * itself tells it of forks, and twice would be a deadlock. */
 void rcu_before_fork(void)
 {
     urcu_forks = atomic_load_explicit(&readers, memory_order_relaxed) != NULL;
@@ -229,7 +230,8 @@ void rcu_after_fork_parent(void)
         urcu_bp_after_fork_parent();
 }
 
-/* Its poller may have vanished, and have seen readers outside of their sections that it had not begun to ask. */
+/* Its poller may have vanished, and have seen readers outside of their sections that it had not
+ * begun to ask. */
 static void take_over_polling(void)
 {
     struct reader *r = atomic_load_explicit(&readers, memory_order_relaxed);
@@ -245,8 +247,8 @@ static void forget_readers(void)
     atomic_store_explicit(&readers, NULL, memory_order_relaxed);
 }
 
-/* A thread that vanished as it registered may have had liburcu's mutex: there are no statistics in the child, then. The
- * same if it registered after this thread had begun to fork. */
+/* A thread that vanished as it registered may have had liburcu's mutex: there are no statistics in
+ * the child, then. The same if it registered after this thread had begun to fork. */
 void rcu_after_fork_child(void)
 {
     if (urcu_forks)

@@ -1,15 +1,18 @@
 /*
- * rcu.h: liburcu's urcu-bp for those who look without owning, and grace periods that nobody waits for.
+ * rcu.h: liburcu's urcu-bp for those who look without owning, and grace periods that nobody waits
+ * for.
  *
- * synchronize_rcu() blocks signals, waits for a stuck reader and makes fork wait; call_rcu() allocates
- * and starts a thread. Neither may happen below malloc, so grace periods are polled here: whoever
- * retires something leaves it in a list, and a later slow path that finds every reader to have been
- * outside of its read section once since then takes the list away. A stopped reader delays that, and
- * nothing else. As long as nobody has been a reader, there is nothing to wait for, and no list.
+ * synchronize_rcu() blocks signals, waits for a stuck reader and makes fork wait; call_rcu()
+ * allocates and starts a thread. Neither may happen below malloc, so grace periods are polled here:
+ * whoever retires something leaves it in a list, and a later slow path that finds every reader to
+ * have been outside of its read section once since then takes the list away. A stopped reader
+ * delays that, and nothing else. As long as nobody has been a reader, there is nothing to wait for,
+ * and no list.
  *
- * SYNCHRONIZATION: retire and poll are lock-free, from any thread; the poll is done by one thread at a
- * time, and the others pass by. Read sections belong to entry points that only look (statistics,
- * walks): malloc and free enter none, since registering a reader with urcu-bp takes its mutex.
+ * SYNCHRONIZATION: retire and poll are lock-free, from any thread; the poll is done by one thread
+ * at a time, and the others pass by. Read sections belong to entry points that only look
+ * (statistics, walks): malloc and free enter none, since registering a reader with urcu-bp takes
+ * its mutex.
  */
 #ifndef HAK_RCU_H
 #define HAK_RCU_H
@@ -51,8 +54,8 @@ void rcu_poll(void);
 void rcu_before_fork(void);
 void rcu_after_fork_parent(void);
 void rcu_after_fork_child(void);
-/* The process is about to unload liburcu: readers can't be looked at any more, so nothing is reclaimed
- * from here on. */
+/* The process is about to unload liburcu: readers can't be looked at any more, so nothing is
+ * reclaimed from here on. */
 void rcu_close(void);
 
 #endif

@@ -1,9 +1,9 @@
 /*
  * registry.c: publication, and the walk.
  *
- * SYNCHRONIZATION: see registry.h. rcu_assign_pointer in registry_publish pairs with rcu_dereference
- * in registry_region, registry_region_of_block and registry_walk; the CAS on a root slot with the acquiring load in
- * registry_word_at, leaf_at and registry_region_of_block.
+ * SYNCHRONIZATION: see registry.h. rcu_assign_pointer in registry_publish pairs with
+ * rcu_dereference in registry_region, registry_region_of_block and registry_walk; the CAS on a root
+ * slot with the acquiring load in registry_word_at, leaf_at and registry_region_of_block.
  */
 #include "registry.h"
 #include "os.h"

@@ -1,21 +1,23 @@
 /*
  * registry.h: from an address to what owns it, in two loads.
  *
- * The address space is cut at 32 GiB into leaves (64 GiB where addresses have 48 bits). A leaf has a word for each
- * 64 KiB unit, which is all that free() reads, and a pointer for each 4 MiB, which leads to the segment or whale there:
+ * The address space is cut at 32 GiB into leaves (64 GiB where addresses have 48 bits). A leaf has
+ * a word for each 64 KiB unit, which is all that free() reads, and a pointer for each 4 MiB, which
+ * leads to the segment or whale there:
  *
  *     root[p >> 35] -> leaf ->   word[p >> 16 & 0x7ffff]   what the unit is, and whose
  *                              region[p >> 22 & 0x1fff]     its segment or whale
  *
- * A root entry is kept minus the place of its own first word, so that p >> 16 need not be masked; where
- * there is no leaf it leads to one of zeroes, so that it need not be checked either. That takes three
- * instructions off each free.
+ * A root entry is kept minus the place of its own first word, so that p >> 16 need not be masked;
+ * where there is no leaf it leads to one of zeroes, so that it need not be checked either. That
+ * takes three instructions off each free.
  *
- * A unit's word (global/unit_word.h) answers "mine?" and "which bin?". It is a copy of
- * what the slab's `owner` says, and `owner` decides (global/slab.h). The copy may be behind, with two
- * exceptions that everything rests on: it names a heap only while that heap owns the slab, as seen by who has
- * that heap's slabs at the time (its thread in a slow path, or who has seized it), which wrote both; and to who
- * has a block, it always tells the slab's class, since that can't change while a block is out.
+ * A unit's word (global/unit_word.h) answers "mine?" and "which bin?". It is a copy of what the
+ * slab's `owner` says, and `owner` decides (global/slab.h). The copy may be behind, with two
+ * exceptions that everything rests on: it names a heap only while that heap owns the slab, as seen
+ * by who has that heap's slabs at the time (its thread in a slow path, or who has seized it), which
+ * wrote both; and to who has a block, it always tells the slab's class, since that can't change
+ * while a block is out.
  *
  * SYNCHRONIZATION. Reads are wait-free and take nothing: who frees a block has a live block, and a
  * live block pins its unit's word, its region and its leaf. Leaves are never unmapped. Regions are
@@ -88,8 +90,8 @@ HAK_INLINE uintptr_t registry_word(const void *p)
     return atomic_load_explicit(registry_word_at(p), memory_order_relaxed);
 }
 
-/* A leaf that the caller knows to be near, and where it starts. An address in it leads to its
- * word by one load, not two. That is time: where free() stores next depends on the word, and until a
+/* A leaf that the caller knows to be near, and where it starts. An address in it leads to its word
+ * by one load, not two. That is time: where free() stores next depends on the word, and until a
  * store's address is known the processor holds back loads that come after it. */
 struct registry_near {
     uintptr_t base;             /* REGISTRY_FAR: none is near */
@@ -108,7 +110,8 @@ HAK_INLINE bool registry_near_word(const struct registry_near *near, const void 
     return true;
 }
 
-/* The leaf of p becomes the one that is near, if it has one. *near is right at every instruction. */
+/* The leaf of p becomes the one that is near, if it has one. *near is right at every
+ * instruction. */
 void registry_go_near(struct registry_near *near, const void *p);
 
 /* The unit must lie in a published region. */
@@ -117,7 +120,8 @@ HAK_INLINE void registry_set_word(const void *unit, uintptr_t word)
     atomic_store_explicit(registry_word_at(unit), word, memory_order_release);
 }
 
-/* The region at an address that the caller pins by a live block, or looks at in a read section; NULL: none. */
+/* The region at an address that the caller pins by a live block, or looks at in a read section;
+ * NULL: none. */
 struct region *registry_region(const void *p);
 
 /* The same where there is one for certain. */
@@ -144,8 +148,9 @@ bool registry_prepare(const void *p);
 bool registry_publish(struct region *region);
 void registry_unpublish(const struct region *region);
 
-/* Calls visit for each region, in the order of addresses, inside an RCU read section; for none, where memory is out and this
- * thread has never walked. visit must not keep the pointer. Signal-safe only in that nothing waits for it. */
+/* Calls visit for each region, in the order of addresses, inside an RCU read section; for none,
+ * where memory is out and this thread has never walked. visit must not keep the pointer.
+ * Signal-safe only in that nothing waits for it. */
 void registry_walk(void (*visit)(struct region *region, void *context), void *context);
 
 #endif

@@ -103,7 +103,8 @@ static uint64_t dirty_free(struct segment *s)
            atomic_load_explicit(&s->dirty, memory_order_relaxed);
 }
 
-/* A hint that is missed for once only costs pages: no second look. Release: who follows it finds the segment. */
+/* A hint that is missed for once only costs pages: no second look. Release: who follows it finds
+ * the segment. */
 static void hint_dirty(struct segment *s)
 {
     _Atomic(uint64_t) *dirty = &dirty_hints[group_no(s)];
@@ -130,7 +131,8 @@ static uint64_t starts_of_runs(uint64_t free, unsigned count)
     return free;
 }
 
-/* Of the `starts` of runs those where as many are free as are wanted, and no more; all, if there are none. */
+/* Of the `starts` of runs those where as many are free as are wanted, and no more; all, if there
+ * are none. */
 static uint64_t fitting_starts(uint64_t free, uint64_t starts, unsigned count)
 {
     uint64_t fitting = count == UNITS_PER_SEGMENT
@@ -159,7 +161,8 @@ static void hint_runs(struct segment *s, uint64_t free)
         atomic_store_explicit(cut_up, 0, memory_order_seq_cst);
 }
 
-/* There was no run of as many. One that is returned meanwhile would be lost: hence the second look. */
+/* There was no run of as many. One that is returned meanwhile would be lost: hence the second
+ * look. */
 static void hint_cut_up(struct segment *s, unsigned count)
 {
     _Atomic(uint8_t) *cut_up = cut_up_of(s);
@@ -468,9 +471,9 @@ static struct units search_dirty(struct search *search)
     return search_groups(search, groups_made < DIRTY_GROUPS_MOST ? groups_made : DIRTY_GROUPS_MOST);
 }
 
-/* Dirty units first, wherever they are: they cost no page. Then from the lowest segment up, so that the
- * highest empty; where those are too cut up for a run, from the newest down: that is where the last runs
- * came from. */
+/* Dirty units first, wherever they are: they cost no page. Then from the lowest segment up, so that
+ * the highest empty; where those are too cut up for a run, from the newest down: that is where the
+ * last runs came from. */
 struct units segment_take(unsigned count, size_t alignment)
 {
     uint64_t allowed = aligned_starts(alignment);
@@ -654,16 +657,17 @@ static long dirty_more(long limit)
     return swing_used(&in_use) + max_long(limit / 2, for_heaps);
 }
 
-/* What use swings by, as far as whales have not taken it over. Runs may not fit what was freed: hence a part of what is
- * in use, as well. */
+/* What use swings by, as far as whales have not taken it over. Runs may not fit what was freed:
+ * hence a part of what is in use, as well. */
 static long comes_back(void)
 {
     long fallen = total_fallen() / (long)UNIT_SIZE;
     return min_long(swing_width(&in_use), fallen + swing_used(&in_use) / MISFIT_SHARE);
 }
 
-/* Runs of steady use, in sizes of all kinds, leave gaps in which the next does not fit. Where that is what happens, the gaps
- * must not be purged to make room for it: it is in the next moment that one of them is large enough. */
+/* Runs of steady use, in sizes of all kinds, leave gaps in which the next does not fit. Where that
+ * is what happens, the gaps must not be purged to make room for it: it is in the next moment that
+ * one of them is large enough. */
 static long misfit_units(void)
 {
     for (unsigned ended = windows_ended(&misfits.since); ended > 0; ended--) {
@@ -674,9 +678,9 @@ static long misfit_units(void)
                     swing_used(&in_use) / MISFIT_SHARE);
 }
 
-/* At least the limit, and what will be wanted again (and a little more, that estimates may differ). But nobody may be
- * there to give it back once the program does no more: so where it does not swing often, what stays is bounded by what
- * is in use. */
+/* At least the limit, and what will be wanted again (and a little more, that estimates may differ).
+ * But nobody may be there to give it back once the program does no more: so where it does not swing
+ * often, what stays is bounded by what is in use. */
 static long dirty_most(void)
 {
     long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
@@ -748,8 +752,9 @@ static void each_segment(void (*visit)(struct segment *, void *), void *context)
     }
 }
 
-/* Neither free nor anything else: they were being taken, returned or purged. All of a segment that was being made
- * or retired are. The units that follow a run's first are part of it, whatever their words say. */
+/* Neither free nor anything else: they were being taken, returned or purged. All of a segment that
+ * was being made or retired are. The units that follow a run's first are part of it, whatever their
+ * words say. */
 static uint64_t units_in_flight(struct segment *s)
 {
     uint64_t free = atomic_load_explicit(&s->free, memory_order_acquire), in_flight = 0;
@@ -780,8 +785,8 @@ static void free_units(struct segment *s, uint64_t mask)
     atomic_fetch_or_explicit(&s->free, mask, memory_order_seq_cst);
 }
 
-/* The counts anew, too: a thread that vanished may have had one of its two steps before it. Writes only where it
- * must, since the child copies each page that is written to. */
+/* The counts anew, too: a thread that vanished may have had one of its two steps before it. Writes
+ * only where it must, since the child copies each page that is written to. */
 static void take_back_units(struct segment *s, void *context)
 {
     struct unit_counts *counts = context;

@@ -1,19 +1,21 @@
 /*
  * segment.h: 4 MiB of address space in 64 units, and the descriptors of the slabs in them.
  *
- * Units are taken from the lowest segment that has some, so that the highest ones empty and go back to
- * the system; those whose pages hold memory already are taken first. Free units with memory in them
- * ("dirty") are bounded, over the whole process, by purge_limit_units, or by what use swings by (swing.h) and a quarter of
- * the limit, if that is more; where it does not swing often, up to what is in use and half of the limit, or an eighth of it
- * for each heap of 32 at most, beyond the limit. Or by the limit and what runs have not fitted into, up to half of what is in
- * use. More are given back to the system, a part at each return.
+ * Units are taken from the lowest segment that has some, so that the highest ones empty and go back
+ * to the system; those whose pages hold memory already are taken first. Free units with memory in
+ * them ("dirty") are bounded, over the whole process, by purge_limit_units, or by what use swings
+ * by (swing.h) and a quarter of the limit, if that is more; where it does not swing often, up to
+ * what is in use and half of the limit, or an eighth of it for each heap of 32 at most, beyond the
+ * limit. Or by the limit and what runs have not fitted into, up to half of what is in use. More are
+ * given back to the system, a part at each return.
  *
  * SYNCHRONIZATION. `free` is claimed and returned by CAS: taking a bit is acquire, returning it is
- * release, and whoever took a bit has the unit alone, its bit in `dirty` and its slab descriptor with
- * it. Segment descriptors are type-stable: a stale pointer to one finds either no free bit, or units
- * that are really free (`base` is read after the bits are taken). Groups only index them: their `room`
- * bits are hints that are set after a unit became free, and cleared, then looked at again, when none is
- * left. Nothing waits; a thread stopped between two steps keeps at most the units it has taken.
+ * release, and whoever took a bit has the unit alone, its bit in `dirty` and its slab descriptor
+ * with it. Segment descriptors are type-stable: a stale pointer to one finds either no free bit, or
+ * units that are really free (`base` is read after the bits are taken). Groups only index them:
+ * their `room` bits are hints that are set after a unit became free, and cleared, then looked at
+ * again, when none is left. Nothing waits; a thread stopped between two steps keeps at most the
+ * units it has taken.
  */
 #ifndef HAK_SEGMENT_H
 #define HAK_SEGMENT_H
@@ -44,8 +46,8 @@ struct units {
     bool zeroed; /* all pages read as zero */
 };
 
-/* 1 <= count <= UNITS_PER_SEGMENT; the first unit's address is a multiple of `alignment` (a power of
- * two, at most SEGMENT_SIZE). Maps a new segment if need be. */
+/* 1 <= count <= UNITS_PER_SEGMENT; the first unit's address is a multiple of `alignment` (a power
+ * of two, at most SEGMENT_SIZE). Maps a new segment if need be. */
 struct units segment_take(unsigned count, size_t alignment);
 /* Takes the units that follow, if all are free. */
 bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *zeroed);
@@ -92,27 +94,28 @@ HAK_INLINE struct segment *segment_of_slab(struct slab *s)
 
 /* Purges free units until at most `keep` dirty ones are left; false if there were none to purge. */
 bool segment_purge(long keep);
-/* Unmaps the empty segments, of which a few stay else: who wants a whale may lack their addresses. False: there were
- * none. */
+/* Unmaps the empty segments, of which a few stay else: who wants a whale may lack their addresses.
+ * False: there were none. */
 bool segment_drop_empty(void);
 long segment_dirty_units(void);
 /* Of units in use. */
 long segment_used_bytes(void);
-/* A part of what is beyond the bound: what stays shrinks in time where use does not swing any more. `taken`: so many
- * units' worth was just taken, of units or of whales; a larger part. */
+/* A part of what is beyond the bound: what stays shrinks in time where use does not swing any more.
+ * `taken`: so many units' worth was just taken, of units or of whales; a larger part. */
 void segment_purge_some(long taken);
 /* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
 bool segment_keeps_dirty(void);
-/* Of units in use, by the number of heaps in use. After a fork these may be counted too few, or too many. */
+/* Of units in use, by the number of heaps in use. After a fork these may be counted too few, or too
+ * many. */
 size_t segment_used_bytes_a_heap(void);
 /* So many more (or fewer) heaps are in use. */
 void segment_count_heaps(long more);
 /* In the child of a fork: so many are. */
 void segment_set_heaps(long heaps);
 
-/* For the only thread there is, after a fork, outside of all others: the units that vanished threads were taking,
- * returning or purging are free again. */
+/* For the only thread there is, after a fork, outside of all others: the units that vanished
+ * threads were taking, returning or purging are free again. */
 void segment_take_back(void);
 /* For the same: each unit that is a slab. */
 void segment_each_slab(void (*visit)(struct slab *));

@@ -59,8 +59,8 @@ struct slab *shared_pop(unsigned class_no)
     return s != NULL ? s : pop_by(class_no, 1);
 }
 
-/* The next ones of a stack lose their links. Those that are SHARED still go on, by the other link if they can, lest they
- * are met again. */
+/* The next ones of a stack lose their links. Those that are SHARED still go on, by the other link
+ * if they can, lest they are met again. */
 static void unlink_some(unsigned class_no, unsigned k)
 {
     struct slab *popped[UNLINKED_AT_ONCE];

@@ -1,7 +1,8 @@
 /*
  * size_class.h: which class serves a size. Sixteen-byte steps to 128, then four classes a doubling,
- * so that at most a fifth of a block is slack and no size falls between two tiers. From 32 KiB on blocks are whole
- * units, as those of a slab of the last class are: that gives them a place in bins.
+ * so that at most a fifth of a block is slack and no size falls between two tiers. From 32 KiB on
+ * blocks are whole units, as those of a slab of the last class are: that gives them a place in
+ * bins.
  *
  *     Tiny    1 B .. 1 KiB       slabs                  20 classes
  *     L2      .. 64 KiB          slabs                  21 classes
@@ -60,10 +61,10 @@
 
 #define SIZE_CLASS_COUNT 41u
 
-/* A bin is two words (fast/heap.h). The tables hold the places of bins, not numbers of classes: malloc
- * then adds where it would otherwise multiply. A place is 1 plus the offset in the heap, for the sake of
- * global/unit_word.h; what refers to a bin takes the 1 off again, in an instruction that adds a
- * constant anyway. */
+/* A bin is two words (fast/heap.h). The tables hold the places of bins, not numbers of classes:
+ * malloc then adds where it would otherwise multiply. A place is 1 plus the offset in the heap, for
+ * the sake of global/unit_word.h; what refers to a bin takes the 1 off again, in an instruction
+ * that adds a constant anyway. */
 #define SIZE_BIN_BYTES        16u
 #define SIZE_BIN_PLACE(class) ((class) * SIZE_BIN_BYTES + 1)
 
@@ -101,9 +102,11 @@ HAK_INLINE unsigned size_to_class(size_t n)
     return size_bin_class(size_to_bin_place(n));
 }
 
-/* What to ask for, to get n bytes at a multiple of the alignment: n rounded up to the alignment. Slabs lie on multiples of 64 KiB, and the class of what it rounds up to is a multiple of it: between
- * 2^k and 2^(k+1) all classes are multiples of 2^(k-2), and those of 2^(k-1) and more are classes themselves.
- * n (1 or more) and the alignment (a power of two) are SIZE_SLAB_MAX at most, and so is the result. */
+/* What to ask for, to get n bytes at a multiple of the alignment: n rounded up to the alignment.
+ * Slabs lie on multiples of 64 KiB, and the class of what it rounds up to is a multiple of it:
+ * between 2^k and 2^(k+1) all classes are multiples of 2^(k-2), and those of 2^(k-1) and more are
+ * classes themselves. n (1 or more) and the alignment (a power of two) are SIZE_SLAB_MAX at most,
+ * and so is the result. */
 HAK_INLINE size_t size_to_aligned(size_t n, size_t alignment)
 {
     return align_up(n, alignment);

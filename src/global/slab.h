@@ -1,19 +1,19 @@
 /*
- * slab.h: a slab is one 64 KiB unit cut into blocks of one size class. This is its descriptor, which
- * lives apart from the blocks, in memory that is a slab descriptor for ever.
+ * slab.h: a slab is one 64 KiB unit cut into blocks of one size class. This is its descriptor,
+ * which lives apart from the blocks, in memory that is a slab descriptor for ever.
  *
  * SYNCHRONIZATION. `owner` decides who may touch the rest:
  *
  *     FREE -> token of a heap -> UNOWNED (no block left) -> token of any heap -> SHARED (some left)
  *
- * A token is the word that the slab's unit has meanwhile (global/unit_word.h), unless its owner only puts blocks
- * into it, or takes a few, for which it is nobody's word still. It is
- * taken by CAS from UNOWNED or SHARED (acquire; remote/owned.h), and given up by the owner alone, by an
- * exchange (release). "Owner only" fields are handed over by that pair, and by nothing else.
- * The name of a function whose caller must be the owner ends in _owner.
+ * A token is the word that the slab's unit has meanwhile (global/unit_word.h), unless its owner
+ * only puts blocks into it, or takes a few, for which it is nobody's word still. It is taken by CAS
+ * from UNOWNED or SHARED (acquire; remote/owned.h), and given up by the owner alone, by an exchange
+ * (release). "Owner only" fields are handed over by that pair, and by nothing else. The name of a
+ * function whose caller must be the owner ends in _owner.
  *
- * Blocks that are "out" are in use, in a bin, in an out-buffer or in the remote stack. A slab with a
- * block out is pinned: it can't become FREE.
+ * Blocks that are "out" are in use, in a bin, in an out-buffer or in the remote stack. A slab with
+ * a block out is pinned: it can't become FREE.
  */
 #ifndef HAK_SLAB_H
 #define HAK_SLAB_H
@@ -58,8 +58,9 @@ struct slab {
 
 static_assert(sizeof(struct slab) == 2 * HAK_CACHE_LINE, "two lines: shared, and the owner's");
 
-/* A list of a slab's blocks, on its way to a bin or back. Two registers hold it: a copy of sixteen bytes in memory
- * that were just stored by eights would wait until all stores before them are done. */
+/* A list of a slab's blocks, on its way to a bin or back. Two registers hold it: a copy of
+ * sixteen bytes in memory that were just stored by eights would wait until all stores before
+ * them are done. */
 struct chain {
     struct block *first;
     uint32_t last; /* bytes from the start of the unit to the last block */
@@ -116,11 +117,12 @@ HAK_INLINE bool slab_has_room_owner(struct slab *s)
 /* Makes a slab of a unit that the caller has taken; the caller then publishes itself as its owner.
  * has_pages: the unit was in use before, so that to touch it costs no page faults. */
 void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pages);
-/* All blocks of the free list, in O(1), or else some freshly cut ones: about a page of them, or a few more if there are
- * pages already. The slab must have room. */
+/* All blocks of the free list, in O(1), or else some freshly cut ones: about a page of them, or a
+ * few more if there are pages already. The slab must have room. */
 struct chain slab_take_owner(struct slab *s);
-/* A few of the free list, or else freshly cut ones: one, or as many as fill cache lines and are about
- * half a KiB together, or twice as much as often as `doubled` says. The slab must have room. */
+/* A few of the free list, or else freshly cut ones: one, or as many as fill cache lines and are
+ * about half a KiB together, or twice as much as often as `doubled` says. The slab must have
+ * room. */
 struct chain slab_take_few_owner(struct slab *s, unsigned doubled);
 /* Takes back a chain of this slab's blocks that are out. */
 HAK_INLINE void slab_put_owner(struct slab *s, struct chain chain)

@@ -1,21 +1,24 @@
 /*
  * swing.h: by how much what is in use has fallen and risen again of late.
  *
- * Memory that was given back to the system and is wanted again costs its pages anew; memory that is kept and not
- * wanted is waste. What use has fallen by and risen to again will likely be wanted once more, so that much is worth
- * keeping. The first fall proves nothing yet, nor does growth, nor what merely stays in use.
+ * Memory that was given back to the system and is wanted again costs its pages anew; memory that is
+ * kept and not wanted is waste. What use has fallen by and risen to again will likely be wanted
+ * once more, so that much is worth keeping. The first fall proves nothing yet, nor does growth, nor
+ * what merely stays in use.
  *
- * It swings often if it fell below half of its peak, and rose to three quarters of it again, SWING_OFTEN times in the
- * two windows; where the peak has more than doubled since, these do not count. What is given back then costs its pages
- * that often. Where it swings more seldom, or not as deep, the caller may bound what it keeps by what is in use, and no
- * program loses much time to that. The fall must be the work of who takes as well: where one makes what another frees,
- * nobody may come again.
+ * It swings often if it fell below half of its peak, and rose to three quarters of it again,
+ * SWING_OFTEN times in the two windows; where the peak has more than doubled since, these do not
+ * count. What is given back then costs its pages that often. Where it swings more seldom, or not as
+ * deep, the caller may bound what it keeps by what is in use, and no program loses much time to
+ * that. The fall must be the work of who takes as well: where one makes what another frees, nobody
+ * may come again.
  *
  * Two windows of time are remembered, that which is under way and the one before (window.h).
  *
- * SYNCHRONIZATION: all fields are atomic and relaxed, and a window is ended by who changes `since`. Threads that meet
- * may lose each other's highs and lows, and one that is stopped between its count and its low may set that too low: the
- * answer is an estimate, so the caller bounds what it keeps. `used` is exact.
+ * SYNCHRONIZATION: all fields are atomic and relaxed, and a window is ended by who changes `since`.
+ * Threads that meet may lose each other's highs and lows, and one that is stopped between its count
+ * and its low may set that too low: the answer is an estimate, so the caller bounds what it keeps.
+ * `used` is exact.
  */
 #ifndef HAK_SWING_H
 #define HAK_SWING_H
@@ -42,7 +45,8 @@ struct swing {
 };
 
 void swing_take(struct swing *s, long amount);
-/* comes_again: the caller takes as much as it returns, or nearly, so that it will likely want it again. */
+/* comes_again: the caller takes as much as it returns, or nearly, so that it will likely want it
+ * again. */
 void swing_return(struct swing *s, long amount, bool comes_again);
 /* By how much it has swung. */
 long swing_width(struct swing *s);

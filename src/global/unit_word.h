@@ -1,6 +1,6 @@
 /*
- * unit_word.h: the word that the registry has for each 64 KiB unit: what the unit is, whose, and to which
- * bin its blocks are freed.
+ * unit_word.h: the word that the registry has for each 64 KiB unit: what the unit is, whose, and to
+ * which bin its blocks are freed.
  *
  *     0            foreign: not hakmem's; what a fresh table says
  *     bit 63 set   free, a run, or a whale: the constants below
@@ -9,11 +9,12 @@
  *                    bits 16 to 59   its owner: a heap's number and the complement of that; 0: nobody
  *                    bit  60         set
  *
- * All owners have as many bits set, so none's bits are part of another's. "Is it mine, or nobody's?" is then
- * one question: are all bits that are set among mine? (Codes of constant weight are Sperner families, as
- * in the theory of subsets.) A program frees blocks of its own slabs and of nobody's in any order, so two
- * questions were two branches, one of them mispredicted; and the bin's place need not wait for the answer.
- * Foreign, minus 1, has all bits set, and so is never among anybody's.
+ * All owners have as many bits set, so none's bits are part of another's. "Is it mine, or
+ * nobody's?" is then one question: are all bits that are set among mine? (Codes of constant weight
+ * are Sperner families, as in the theory of subsets.) A program frees blocks of its own slabs and
+ * of nobody's in any order, so two questions were two branches, one of them mispredicted; and the
+ * bin's place need not wait for the answer. Foreign, minus 1, has all bits set, and so is never
+ * among anybody's.
  *
  * SYNCHRONIZATION: pure functions.
  */

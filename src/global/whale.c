@@ -1,12 +1,11 @@
 /*
  * whale.c: see whale.h.
  *
- * SYNCHRONIZATION. A slot of the cache holds a descriptor or NULL; who takes it out by CAS (acquire) or
- * puts it in by CAS (release) has it alone in between. A look at a cached descriptor's size before
- * it was taken may be stale, so it is checked again after.
- * The registry entry of a whale goes before its mapping does: from then on another thread's whale may be
- * given the same addresses. Descriptors go through a grace period before their reuse, as walkers read
- * them.
+ * SYNCHRONIZATION. A slot of the cache holds a descriptor or NULL; who takes it out by CAS
+ * (acquire) or puts it in by CAS (release) has it alone in between. A look at a cached descriptor's
+ * size before it was taken may be stale, so it is checked again after. The registry entry of a
+ * whale goes before its mapping does: from then on another thread's whale may be given the same
+ * addresses. Descriptors go through a grace period before their reuse, as walkers read them.
  */
 #include "whale.h"
 #include "huge.h"
@@ -121,7 +120,8 @@ static void count_cached(const struct whale *w, size_t sign)
     atomic_fetch_add_explicit(&cached_resident, sign * w->resident, memory_order_relaxed);
 }
 
-/* What is in a slot, if there is such a slot, and anything in it: to be taken, or only looked at. */
+/* What is in a slot, if there is such a slot, and anything in it: to be taken, or only looked
+ * at. */
 static struct whale *slot_look(unsigned i)
 {
     return i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
@@ -178,8 +178,9 @@ static size_t really_used(void)
     return (size_t)max_long(used, 0);
 }
 
-/* How much memory may be kept: a least, a part of what is in use, so that one that is wanted may fit, and as much as use
- * swings by (as far as units have not taken it over), within bounds where that is not often. */
+/* How much memory may be kept: a least, a part of what is in use, so that one that is wanted may
+ * fit, and as much as use swings by (as far as units have not taken it over), within bounds where
+ * that is not often. */
 static size_t cache_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
@@ -217,7 +218,8 @@ static unsigned ask_touched(struct whale *w)
     return (unsigned)((os_resident(w->region.base, size) + size / PARTS - 1) / (size / PARTS));
 }
 
-/* More counts at once, less by halves. If it is far more, what is cached was taken for too little. */
+/* More counts at once, less by halves. If it is far more, what is cached was taken for too
+ * little. */
 static void note_touched(struct whale *w)
 {
     unsigned parts = atomic_load_explicit(&touched, memory_order_relaxed);
@@ -235,9 +237,9 @@ static bool is_time_to_ask(void)
     return atomic_fetch_add_explicit(&estimates, 1, memory_order_relaxed) % every == 0;
 }
 
-/* How many bytes hold memory. Programs touch as much of one block as of the next: where not all would fit if all were
- * full, one in `ask_every` tells it of the others, and half as much again is allowed for. One that is larger than all that may be
- * kept is asked itself. */
+/* How many bytes hold memory. Programs touch as much of one block as of the next: where not all
+ * would fit if all were full, one in `ask_every` tells it of the others, and half as much again is
+ * allowed for. One that is larger than all that may be kept is asked itself. */
 static size_t resident_bytes(struct whale *w, size_t most)
 {
     size_t size = region_size(&w->region);
@@ -249,7 +251,8 @@ static size_t resident_bytes(struct whale *w, size_t most)
     return min_size(size / PARTS * (parts + parts / 2), size);
 }
 
-/* Those that were freed first go first. Others may fill it meanwhile: as many tries as there are slots. */
+/* Those that were freed first go first. Others may fill it meanwhile: as many tries as there are
+ * slots. */
 static void cache_shrink(size_t most)
 {
     uint64_t since;
@@ -270,8 +273,9 @@ static bool cache_put(struct whale *w)
     return wanted && fill_any(w);
 }
 
-/* What it would cost to make it as long as that, in bytes of pages that come or go; SIZE_MAX: more than it
- * is worth. Asked before it is taken, when it may be another by the time of the answer, and again after. */
+/* What it would cost to make it as long as that, in bytes of pages that come or go; SIZE_MAX: more
+ * than it is worth. Asked before it is taken, when it may be another by the time of the answer, and
+ * again after. */
 static size_t misfit(const struct whale *w, size_t bytes)
 {
     size_t size = region_size(&w->region);
@@ -305,7 +309,8 @@ static bool is_worth_it(const struct whale *w, size_t bytes, size_t alignment)
     return misfit(w, bytes) == 0 && ((uintptr_t)w->region.base & (alignment - 1)) == 0;
 }
 
-/* Where another thread takes the same one, or it is not aligned to as much, the next best is tried. */
+/* Where another thread takes the same one, or it is not aligned to as much, the next best is
+ * tried. */
 static struct whale *cache_take(size_t bytes, size_t alignment)
 {
     if (whale_cached_bytes() == 0)
@@ -326,8 +331,8 @@ static struct whale *cache_take(size_t bytes, size_t alignment)
 
 /* ---- what grows has room to ---- */
 
-/* How much of what was cached may be lent to whales that grow. It is not for others, and nobody else can give it back: so
- * it is bounded by itself, over all, and for each by what that uses. */
+/* How much of what was cached may be lent to whales that grow. It is not for others, and nobody
+ * else can give it back: so it is bounded by itself, over all, and for each by what that uses. */
 static size_t lend_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
@@ -506,8 +511,9 @@ static void count_resized(struct whale *w, size_t size)
         swing_return(&in_use, (long)(had - size), false);
 }
 
-/* Into a place of its own, aligned, under another descriptor, since walkers may be at the old one. The new
- * place is published once the pages are there: until then the kernel may have given it to others. */
+/* Into a place of its own, aligned, under another descriptor, since walkers may be at the old one.
+ * The new place is published once the pages are there: until then the kernel may have given it to
+ * others. */
 static void *whale_move(struct whale *w, size_t size)
 {
     struct whale *moved = descriptor_take();
@@ -571,7 +577,8 @@ static void *reuse(size_t used, size_t size, size_t alignment)
     return resized;
 }
 
-/* Where there may be very many, each fills its place, and the system makes one mapping of neighbours. */
+/* Where there may be very many, each fills its place, and the system makes one mapping of
+ * neighbours. */
 static size_t size_to_map(size_t size)
 {
     return swing_used(&in_use) > (long)MANY_BYTES ? align_up(size, WHALE_ALIGNMENT) : size;

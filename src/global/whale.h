@@ -1,21 +1,24 @@
 /*
- * whale.h: blocks over 1 MiB, each a mapping of its own. Freed ones wait in a small cache, bounded in
- * number, bytes and age, for the next of about their size, or for one that grows.
+ * whale.h: blocks over 1 MiB, each a mapping of its own. Freed ones wait in a small cache, bounded
+ * in number, bytes and age, for the next of about their size, or for one that grows.
  *
- * SYNCHRONIZATION: a whale is its holder's; any thread may free it. Cache slots are taken and filled by
- * CAS, descriptors are type-stable.
+ * SYNCHRONIZATION: a whale is its holder's; any thread may free it. Cache slots are taken and
+ * filled by CAS, descriptors are type-stable.
  */
 #ifndef HAK_WHALE_H
 #define HAK_WHALE_H
 
 #include "base.h"
 
-/* A power-of-two alignment of any size. *zeroed: it all reads as zero. NULL: refused by the system. */
+/* A power-of-two alignment of any size. *zeroed: it all reads as zero. NULL: refused by the
+ * system. */
 void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed);
-/* For a block that has grown, and may do so again: one from the cache with room to grow in, three times as much as it
- * uses at most, and over all the cache's limit and a quarter of what is in use. NULL: there is none. */
+/* For a block that has grown, and may do so again: one from the cache with room to grow in, three
+ * times as much as it uses at most, and over all the cache's limit and a quarter of what is in use.
+ * NULL: there is none. */
 void *whale_alloc_to_grow(size_t bytes);
-/* The same for one that can't grow where its mapping is: with so many pages that it is better copied there. */
+/* The same for one that can't grow where its mapping is: with so many pages that it is better
+ * copied there. */
 void *whale_roomier(void *p, size_t bytes);
 void whale_free(void *p, bool comes_again);
 /* That it may use. */
@@ -32,8 +35,8 @@ size_t whale_cached_bytes(void);
 /* Of whales that are not in the cache. */
 long whale_used_bytes(void);
 void whale_set_cache_limit(size_t bytes);
-/* For the only thread there is, after a fork: whales that vanished threads were putting into the cache or taking
- * out of it go there, or are unmapped. */
+/* For the only thread there is, after a fork: whales that vanished threads were putting into the
+ * cache or taking out of it go there, or are unmapped. */
 void whale_take_back(void);
 
 #endif

@@ -1,10 +1,11 @@
 /*
  * window.h: windows of time over which use is watched, and the highs in them (swing.h, total.h).
  *
- * A window lasts WINDOW_MS at least. It ends when somebody asks; the first begins when somebody does for the first time.
+ * A window lasts WINDOW_MS at least. It ends when somebody asks; the first begins when somebody
+ * does for the first time.
  *
- * SYNCHRONIZATION: all is atomic and relaxed. A window is ended by who changes its start; threads that meet may lose each
- * other's highs, so that what is told from them is an estimate.
+ * SYNCHRONIZATION: all is atomic and relaxed. A window is ended by who changes its start; threads
+ * that meet may lose each other's highs, so that what is told from them is an estimate.
  */
 #ifndef HAK_WINDOW_H
 #define HAK_WINDOW_H
@@ -31,8 +32,8 @@ HAK_INLINE void window_raise(_Atomic(long) *value, long to)
         window_set(value, to);
 }
 
-/* How many windows have ended: none, that which was under way, or two, if nobody asked for so long. One thread only is
- * told. `since`: in milliseconds, when this one began; 0: nobody has asked. */
+/* How many windows have ended: none, that which was under way, or two, if nobody asked for so long.
+ * One thread only is told. `since`: in milliseconds, when this one began; 0: nobody has asked. */
 HAK_INLINE unsigned windows_ended(_Atomic(uint64_t) *since)
 {
     uint64_t began = atomic_load_explicit(since, memory_order_relaxed);

@@ -1,9 +1,9 @@
 /*
  * chain.h: how a chain of freed blocks carries its own length through a remote stack.
  *
- * Who pushes a chain writes, into the second word of its first block, how many blocks it has and where
- * the last one is. Who pops all can then take the chains over one by one, without walking blocks that
- * are cold. A count beside the stack's head could not be read together with it (ABA).
+ * Who pushes a chain writes, into the second word of its first block, how many blocks it has and
+ * where the last one is. Who pops all can then take the chains over one by one, without walking
+ * blocks that are cold. A count beside the stack's head could not be read together with it (ABA).
  *
  * SYNCHRONIZATION: written before the push that releases it, read after the pop that acquires it.
  */

@@ -1,7 +1,8 @@
 /*
  * outbuf.c: see outbuf.h.
  *
- * SYNCHRONIZATION: owner only, but for the count of buffers in use: a hint for how much each may hold.
+ * SYNCHRONIZATION: owner only, but for the count of buffers in use: a hint for how much each may
+ * hold.
  */
 #include "outbuf.h"
 #include "../global/meta.h"
@@ -49,8 +50,8 @@ static void slot_flush(struct outbuf *out, struct out_slot *slot, struct owned *
     owned_push_remote(o, s, chain);
 }
 
-/* The child of a fork may find it at any of these steps: without a first block it holds nothing, and with
- * one the rest is there. */
+/* The child of a fork may find it at any of these steps: without a first block it holds nothing,
+ * and with one the rest is there. */
 static void slot_open(struct outbuf *out, unsigned index, unsigned class_no, struct block *b)
 {
     struct out_slot *slot = &out->slots->slot[index];
@@ -132,8 +133,8 @@ static bool is_scattered(const struct outbuf *out)
     return out->chains >= CHAINS_LEAST && 8 * out->small_chains > 7 * out->chains;
 }
 
-/* More slots make short chains longer. Where nearly all are of a few blocks, who is alone tries that first; many would
- * pin too much. */
+/* More slots make short chains longer. Where nearly all are of a few blocks, who is alone tries
+ * that first; many would pin too much. */
 static uint32_t slots_wanted(const struct outbuf *out)
 {
     uint32_t slots = out->last_slot + 1;
@@ -199,9 +200,9 @@ static void flush_all(struct outbuf *out, struct owned *o)
         flush_some(out, o, word, UINT64_MAX);
 }
 
-/* All slots were flushed in turn. Where that was nothing, what was opened behind the sweeps goes too, and what lies
- * where there were more slots once; and a buffer that had nothing at all is not in use any more. What is sent off at the
- * end counts for no round. */
+/* All slots were flushed in turn. Where that was nothing, what was opened behind the sweeps goes
+ * too, and what lies where there were more slots once; and a buffer that had nothing at all is not
+ * in use any more. What is sent off at the end counts for no round. */
 static void end_round(struct outbuf *out, struct owned *o)
 {
     out->swept = 0;
@@ -230,8 +231,8 @@ void outbuf_flush(struct outbuf *out, struct owned *o)
     end_round(out, o);
 }
 
-/* A part of the slots: to flush all at once, as where their number changes, makes one malloc or free wait for a hundred
- * chains. */
+/* A part of the slots: to flush all at once, as where their number changes, makes one malloc or
+ * free wait for a hundred chains. */
 void outbuf_sweep(struct outbuf *out, struct owned *o)
 {
     unsigned part = (out->last_slot + 1) / SWEEPS, first = out->swept % 64;

@@ -1,26 +1,27 @@
 /*
- * outbuf.h: blocks on their way to slabs that are not the heap's own, gathered by slab, so that a chain of
- * them costs one CAS.
+ * outbuf.h: blocks on their way to slabs that are not the heap's own, gathered by slab, so that a
+ * chain of them costs one CAS.
  *
- * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is bounded: as many
- * slots of OUT_SLOT_BYTES at most, and as many slow paths, or openings by single frees, between flushes. They are
- * OUT_SLOTS_LEAST, or more where chains are short and few heaps have a buffer in use: one thread that frees for many
- * others meets hundreds of slabs, while many such threads would hold much together, and each block in a slot pins
- * its slab. Blocks so large that a slot would hold but one are pushed at once.
+ * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is
+ * bounded: as many slots of OUT_SLOT_BYTES at most, and as many slow paths, or openings by single
+ * frees, between flushes. They are OUT_SLOTS_LEAST, or more where chains are short and few heaps
+ * have a buffer in use: one thread that frees for many others meets hundreds of slabs, while many
+ * such threads would hold much together, and each block in a slot pins its slab. Blocks so large
+ * that a slot would hold but one are pushed at once.
  *
- * Where nearly all chains are of a few blocks, even with the most slots if no other buffer is in use, as when a thread drops a
- * large structure here and there,
- * slots are of no use: for the next round of sweeps each block goes by itself. OUT_WAITING of them wait for each other,
- * so that their slabs come into the cache together.
+ * Where nearly all chains are of a few blocks, even with the most slots if no other buffer is in
+ * use, as when a thread drops a large structure here and there, slots are of no use: for the next
+ * round of sweeps each block goes by itself. OUT_WAITING of them wait for each other, so that their
+ * slabs come into the cache together.
  *
- * The slots are allocated when the first is opened: they are several times what the rest of a heap takes, and most
- * threads free only what they might have allocated.
+ * The slots are allocated when the first is opened: they are several times what the rest of a heap
+ * takes, and most threads free only what they might have allocated.
  *
- * Who goes idle keeps what was opened behind the last sweep. Of many that do so together this is twice as little: a slot
- * opened brings two to be flushed, not one.
+ * Who goes idle keeps what was opened behind the last sweep. Of many that do so together this is
+ * twice as little: a slot opened brings two to be flushed, not one.
  *
- * SYNCHRONIZATION: owner only; a count of the buffers in use is atomic. The blocks in it are out, and pin
- * their slabs.
+ * SYNCHRONIZATION: owner only; a count of the buffers in use is atomic. The blocks in it are out,
+ * and pin their slabs.
  */
 #ifndef HAK_OUTBUF_H
 #define HAK_OUTBUF_H
@@ -67,15 +68,16 @@ extern const uint16_t outbuf_most[SIZE_CLASS_COUNT];
 
 #define OUT_NO_UNIT UINT32_MAX /* of a closed slot: beyond all addresses that the system gives */
 
-/* Neighbouring units have slots of their own, and so have the first units of neighbouring segments. Where the
- * number of slots changes, a block's slot does: what were in the old one, as in the child of a fork, would wait
- * there until the next flush. */
+/* Neighbouring units have slots of their own, and so have the first units of neighbouring segments.
+ * Where the number of slots changes, a block's slot does: what were in the old one, as in the child
+ * of a fork, would wait there until the next flush. */
 HAK_INLINE unsigned outbuf_index(const struct outbuf *out, uintptr_t unit)
 {
     return (unsigned)(unit ^ unit / UNITS_PER_SEGMENT) & out->last_slot;
 }
 
-/* True if the slot was open for p's slab and took it. None is open for NULL, nor for what is not hakmem's. */
+/* True if the slot was open for p's slab and took it. None is open for NULL, nor for what is not
+ * hakmem's. */
 HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
 {
     if (HAK_UNLIKELY(out->slots == NULL))
@@ -94,10 +96,11 @@ HAK_INLINE bool outbuf_add(struct outbuf *out, void *p)
     return true;
 }
 
-/* True if it is with the blocks that go by themselves now, or opened an empty slot: with no look at the slab. */
+/* True if it is with the blocks that go by themselves now, or opened an empty slot: with no look at
+ * the slab. */
 bool outbuf_start(struct outbuf *out, unsigned class_no, void *p);
-/* Opens a slot for p's slab, with p in it, after what the slot held was pushed. If p is large, or there is no memory
- * for slots, p is pushed by itself. */
+/* Opens a slot for p's slab, with p in it, after what the slot held was pushed. If p is large, or
+ * there is no memory for slots, p is pushed by itself. */
 void outbuf_open(struct outbuf *out, struct owned *o, struct slab *s, void *p);
 void outbuf_flush(struct outbuf *out, struct owned *o);
 void outbuf_sweep(struct outbuf *out, struct owned *o);
@@ -116,7 +119,8 @@ HAK_INLINE void outbuf_tick(struct outbuf *out, struct owned *o)
 
 /* It is empty, and not in use any more. */
 void outbuf_leave(struct outbuf *out);
-/* In the child of a fork, for who vanished inside of it: each slot that has blocks is open, whatever the bits say. */
+/* In the child of a fork, for who vanished inside of it: each slot that has blocks is open,
+ * whatever the bits say. */
 void outbuf_mend(struct outbuf *out);
 /* In the child of a fork: no other is in use (NULL: none at all). */
 void outbuf_only_user(const struct outbuf *out);

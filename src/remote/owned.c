@@ -161,8 +161,8 @@ static void settle(struct owned *o, struct slab *s)
         list_full(o, s);
 }
 
-/* The claim as such; the unit's word still says that it is nobody's. The class may have changed until the CAS
- * succeeds, but not after it. */
+/* The claim as such; the unit's word still says that it is nobody's. The class may have changed
+ * until the CAS succeeds, but not after it. */
 static bool claim_owner(struct owned *o, struct slab *s)
 {
     uintptr_t seen = atomic_load_explicit(&s->owner, memory_order_seq_cst);
@@ -192,8 +192,8 @@ static void set_nobodys(struct slab *s)
         shared_push(s);
 }
 
-/* Of a slab in no list that o owns, and whose word says that it is nobody's. Again if, at the second look, others
- * have pushed meanwhile, and not claimed it yet. */
+/* Of a slab in no list that o owns, and whose word says that it is nobody's. Again if, at the
+ * second look, others have pushed meanwhile, and not claimed it yet. */
 static void let_go(struct owned *o, struct slab *s)
 {
     do {
@@ -207,7 +207,8 @@ static void let_go(struct owned *o, struct slab *s)
     } while (!lf_stack_is_empty(&s->remote) && claim_owner(o, s));
 }
 
-/* Of a slab in no list that o owns. Each free reads the words near this one, so it is not written to for nothing. */
+/* Of a slab in no list that o owns. Each free reads the words near this one, so it is not written
+ * to for nothing. */
 static void give_up(struct owned *o, struct slab *s)
 {
     uintptr_t nobodys = unit_word(0, slab_class(s));
@@ -226,16 +227,16 @@ static bool has_many_full(const struct owned *o)
     return has_many(o) || o->full_count > OWNED_FULL_MOST;
 }
 
-/* Who allocates much has as many full slabs as it may, most of the time. Where others disturb it, it then keeps one
- * partial slab of a class, and claims none for a few blocks: what others free into them would wait. Who drops much has
- * few full ones. */
+/* Who allocates much has as many full slabs as it may, most of the time. Where others disturb it,
+ * it then keeps one partial slab of a class, and claims none for a few blocks: what others free
+ * into them would wait. Who drops much has few full ones. */
 static bool has_its_fill(const struct owned *o)
 {
     return o->undisturbed ? has_many(o) : has_many_full(o);
 }
 
-/* The next to be given up, out of its list: a full slab while there are too many, else the oldest partial one but the
- * newest. NULL: none of the class, or the heap is within its bounds. */
+/* The next to be given up, out of its list: a full slab while there are too many, else the oldest
+ * partial one but the newest. NULL: none of the class, or the heap is within its bounds. */
 static struct slab *unlist_beyond(struct owned *o, unsigned class_no)
 {
     struct slab *s = TAILQ_FIRST(&o->full[class_no]);
@@ -489,8 +490,8 @@ void remote_push_ownerless(struct slab *s, struct chain chain)
 
 /* ---- a slab with room ---- */
 
-/* The oldest full slabs first: they have had the longest time to be freed into. Those without are moved
- * to the end, so that the next search looks at others. */
+/* The oldest full slabs first: they have had the longest time to be freed into. Those without are
+ * moved to the end, so that the next search looks at others. */
 static struct slab *find_freed_into(struct owned *o, unsigned class_no)
 {
     struct slab_list *full = &o->full[class_no];
@@ -516,8 +517,9 @@ struct slab *owned_find_own(struct owned *o, unsigned class_no)
     return s != NULL ? s : find_freed_into(o, class_no);
 }
 
-/* A slab that was SHARED, and is wanted for this class: even who owns none keeps it until it has taken from it. It may
- * have come to be full, or to stand for another class, meanwhile: then it is ours too, to be put where it belongs. */
+/* A slab that was SHARED, and is wanted for this class: even who owns none keeps it until it has
+ * taken from it. It may have come to be full, or to stand for another class, meanwhile: then it is
+ * ours too, to be put where it belongs. */
 static void claim_to_take(struct owned *o, struct slab *s, unsigned class_no)
 {
     if (!claim_owner(o, s))

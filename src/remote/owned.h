@@ -1,18 +1,21 @@
 /*
- * owned.h: the slabs that a heap owns, and how ownership changes hands: claim, disown, share, drain.
+ * owned.h: the slabs that a heap owns, and how ownership changes hands: claim, disown, share,
+ * drain.
  *
- * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have none ("full"). Both are
- * bounded, in number over all classes and in bytes of free blocks. Beyond that the oldest are given up, so that a thread
- * that goes idle strands little: what others free into a slab that it owns waits for it, or for who relieves it
- * (fast/relief.h), and what is left in it is nobody else's to take before. But a free into a slab of one's own takes no
- * locked instruction, where a claim and its end take two, for each block if a large structure is dropped in an order of
- * its own. So a heap may own many partial slabs as long as few blocks come back into them from others: it is
- * "undisturbed". Of a class that the heap only frees, or
- * allocates now and then, it owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"), and
- * leaves it to whoever wants it, at once. Nor does it own slabs of one block, which have none left whenever that is out.
+ * A heap keeps, for each class, the slabs that have blocks left ("partial") and those that have
+ * none ("full"). Both are bounded, in number over all classes and in bytes of free blocks. Beyond
+ * that the oldest are given up, so that a thread that goes idle strands little: what others free
+ * into a slab that it owns waits for it, or for who relieves it (fast/relief.h), and what is left
+ * in it is nobody else's to take before. But a free into a slab of one's own takes no locked
+ * instruction, where a claim and its end take two, for each block if a large structure is dropped
+ * in an order of its own. So a heap may own many partial slabs as long as few blocks come back into
+ * them from others: it is "undisturbed". Of a class that the heap only frees, or allocates now and
+ * then, it owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"),
+ * and leaves it to whoever wants it, at once. Nor does it own slabs of one block, which have none
+ * left whenever that is out.
  *
- * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving up
- * an exchange (release). Both sides of the race between giving up and a remote push look twice:
+ * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving
+ * up an exchange (release). Both sides of the race between giving up and a remote push look twice:
  *
  *     who gives up:  owner = UNOWNED or SHARED;  barrier;  remote stack not empty?  claim it back
  *     who pushes:    push on the remote stack;   barrier;  no owner?                claim it
@@ -21,8 +24,8 @@
  * nobody will look at. Descriptors are type-stable, so the second look is safe even if the slab has
  * become something else; and a claim of what has no owner is right, whoever makes it.
  *
- * All functions here are called by who runs the heap of `o`: its thread, in a slow path, or who has seized it meanwhile
- * (fast/relief.h). "Owner only" is said of that. No function waits.
+ * All functions here are called by who runs the heap of `o`: its thread, in a slow path, or who has
+ * seized it meanwhile (fast/relief.h). "Owner only" is said of that. No function waits.
  */
 #ifndef HAK_OWNED_H
 #define HAK_OWNED_H
@@ -88,8 +91,8 @@ HAK_INLINE bool owned_is_full(const struct owned *o)
     return o->idle_bytes > o->idle_most || owned_count(o) > o->count_most;
 }
 
-/* A slab of this class with room: a partial one, or a full one that others have freed into, or a SHARED
- * one, or a new one. It is in the partial list. NULL: out of memory. */
+/* A slab of this class with room: a partial one, or a full one that others have freed into, or a
+ * SHARED one, or a new one. It is in the partial list. NULL: out of memory. */
 struct slab *owned_find(struct owned *o, unsigned class_no);
 /* The same without the last two: they cost shared cache lines. */
 struct slab *owned_find_own(struct owned *o, unsigned class_no);
@@ -100,11 +103,12 @@ struct chain owned_take_few(struct owned *o, struct slab *s, unsigned doubled);
 /* Takes back blocks of a slab that o owns. The slab may be gone afterwards. */
 void owned_put(struct owned *o, struct slab *s, struct chain chain);
 
-/* Takes back blocks of a slab that o owns, or may claim for them. False: it may not, and they are out still. */
+/* Takes back blocks of a slab that o owns, or may claim for them. False: it may not, and they are
+ * out still. */
 bool owned_put_or_claim(struct owned *o, struct slab *s, struct chain chain);
 
-/* Whether one more block of s goes back with no change to any list: it is o's own, has had room before, and has blocks
- * out after; and no other has freed into it. */
+/* Whether one more block of s goes back with no change to any list: it is o's own, has had room
+ * before, and has blocks out after; and no other has freed into it. */
 HAK_INLINE bool owned_is_for_one(const struct owned *o, struct slab *s)
 {
     return owned_has(o, s) && s->free != NULL && slab_used(s) > 1 &&
@@ -121,14 +125,15 @@ HAK_INLINE void owned_put_one(struct owned *o, struct slab *s, struct block *b, 
 
 /* Its bounds anew, by how many heaps there are now, and how much is in use. */
 void owned_look_around(struct owned *o);
-/* Takes over what others have freed into the oldest partial slab of a class. By turns it looks at all. */
+/* Takes over what others have freed into the oldest partial slab of a class. By turns it looks at
+ * all. */
 void owned_look_at_oldest(struct owned *o, unsigned class_no);
 /* Gives up a few slabs of a class, if it is beyond them, or is to own none. */
 void owned_keep_bounds(struct owned *o, unsigned class_no);
 
-/* Makes o the owner if the slab has none. It then takes over what is in the remote stack, and the slab
- * may be gone already if the caller has no block of it. If o owns none of its class, it takes over what is
- * there, and the slab is nobody's again. False: it has an owner, or is free. */
+/* Makes o the owner if the slab has none. It then takes over what is in the remote stack, and the
+ * slab may be gone already if the caller has no block of it. If o owns none of its class, it takes
+ * over what is there, and the slab is nobody's again. False: it has an owner, or is free. */
 bool owned_claim(struct owned *o, struct slab *s);
 /* Frees a chain of blocks at once, wherever their slab belongs. */
 void owned_push_remote(struct owned *o, struct slab *s, struct chain chain);
@@ -138,7 +143,8 @@ void remote_push_ownerless(struct slab *s, struct chain chain);
 void owned_takes(struct owned *o, size_t units);
 /* The same; whether it comes again. */
 bool owned_returns(struct owned *o, size_t units);
-/* Whether it takes about as many as it returns, and so will likely want what it frees (global/swing.h). */
+/* Whether it takes about as many as it returns, and so will likely want what it frees
+ * (global/swing.h). */
 bool owned_comes_again(const struct owned *o);
 /* It claims no slab of this class for itself any more; what it owns stays. */
 HAK_INLINE void owned_claim_none(struct owned *o, unsigned class_no)
@@ -146,7 +152,8 @@ HAK_INLINE void owned_claim_none(struct owned *o, unsigned class_no)
     o->deposits |= (uint64_t)1 << class_no;
 }
 
-/* Whether the heap is to own no slabs of this class from now on: it gives up some at once, and the rest by and by. */
+/* Whether the heap is to own no slabs of this class from now on: it gives up some at once, and the
+ * rest by and by. */
 void owned_set_none(struct owned *o, unsigned class_no, bool none);
 /* Gives up so many slabs at most, those of this class first. How many it gave up. */
 unsigned owned_give_up(struct owned *o, unsigned class_no, unsigned most);

@@ -1,9 +1,9 @@
 /*
- * counters.h, the counting build (libhakmem-counters.so): how often each path is taken. tools/bench prints
- * them; they are what docs/scaling.md starts from.
+ * counters.h, the counting build (libhakmem-counters.so): how often each path is taken. tools/bench
+ * prints them; they are what docs/scaling.md starts from.
  *
- * SYNCHRONIZATION: a thread counts for itself, and adds its counts to the process's, by relaxed atomics,
- * when it ends; the process prints them when it ends.
+ * SYNCHRONIZATION: a thread counts for itself, and adds its counts to the process's, by relaxed
+ * atomics, when it ends; the process prints them when it ends.
  */
 #ifndef HAK_COUNTERS_H
 #define HAK_COUNTERS_H

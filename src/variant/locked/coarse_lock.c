@@ -1,6 +1,6 @@
 /*
- * coarse_lock.c: the one lock of Options A and B. It spins a little before it sleeps, which serves short
- * critical sections best.
+ * coarse_lock.c: the one lock of Options A and B. It spins a little before it sleeps, which serves
+ * short critical sections best.
  */
 #include <pthread.h>
 

@@ -8,10 +8,10 @@
  *   pop_mpmc         yes    yes          yes        NO
  *   pop_all_upmc     yes    yes          NO         yes
  *
- * pop_mpmc compares a generation with the head (a double-word CAS), so a head that went and came back
- * is noticed; pop_all leaves the generation alone, hence the two NOs. pop_mpmc reads the `next` of a
- * node that somebody else may have popped already: its nodes must be type-stable, and so it is for
- * descriptors, never for blocks.
+ * pop_mpmc compares a generation with the head (a double-word CAS), so a head that went and came
+ * back is noticed; pop_all leaves the generation alone, hence the two NOs. pop_mpmc reads the
+ * `next` of a node that somebody else may have popped already: its nodes must be type-stable, and
+ * so it is for descriptors, never for blocks.
  *
  * Every push is a release of its nodes and every pop an acquire of what it takes. On x86 ck's
  * locked instructions are full barriers, and the fences cost nothing.
@@ -68,7 +68,8 @@ HAK_INLINE bool lf_stack_is_empty(lf_stack *s)
     return ck_pr_load_ptr(&s->stack.head) == NULL;
 }
 
-/* Between a locked operation and a later load, where the order of the two decides (a second look). */
+/* Between a locked operation and a later load, where the order of the two decides (a second
+ * look). */
 HAK_INLINE void lf_full_barrier_after_rmw(void)
 {
     ck_pr_fence_atomic_load();

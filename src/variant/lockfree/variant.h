@@ -1,5 +1,6 @@
 /*
- * variant.h, the default: lock-free, a heap a thread. The seams of the other variants are empty here.
+ * variant.h, the default: lock-free, a heap a thread. The seams of the other variants are empty
+ * here.
  *
  * SYNCHRONIZATION: none to add.
  */

@@ -3,8 +3,8 @@
  *
  * Not for use: what it is for is to be compared with. It is not async-signal-safe.
  *
- * SYNCHRONIZATION: coarse_lock, from heap_enter to heap_leave; fork takes it, so that the child finds it
- * free.
+ * SYNCHRONIZATION: coarse_lock, from heap_enter to heap_leave; fork takes it, so that the child
+ * finds it free.
  */
 #ifndef HAK_VARIANT_H
 #define HAK_VARIANT_H

@@ -1,11 +1,11 @@
 /*
- * variant.h, Option B: hakmem's ancestor. The same heaps and fast paths, and one coarse lock around every
- * slow path: misses, remote frees, registry changes, thread exit.
+ * variant.h, Option B: hakmem's ancestor. The same heaps and fast paths, and one coarse lock around
+ * every slow path: misses, remote frees, registry changes, thread exit.
  *
  * Not for use: what it is for is to be compared with. It is not async-signal-safe.
  *
- * SYNCHRONIZATION: coarse_lock. What it protects is what the default keeps lock-free; fork takes it, so
- * that the child finds it free.
+ * SYNCHRONIZATION: coarse_lock. What it protects is what the default keeps lock-free; fork takes
+ * it, so that the child finds it free.
  */
 #ifndef HAK_VARIANT_H
 #define HAK_VARIANT_H
