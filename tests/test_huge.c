@@ -15,14 +15,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MANY = 32, PROBES = MANY / 8 };
+enum { MANY = 32, PROBES = MANY / 8, ADVISED_MOST = 8192 };
 
 static const size_t size = SEGMENT_SIZE;
 
 static struct huge_kind new_kind(void)
 {
     huge_set_mode(HUGE_WHERE_USED);
-    return (struct huge_kind){.sample_bytes = MIB(1)};
+    return (struct huge_kind){0};
 }
 
 /* As many of 64 of its pages are written to. */
@@ -42,7 +42,7 @@ static int asked(struct huge_kind *kind, int mappings, size_t of_64)
     int count = 0;
     for (int i = 0; i < mappings; i++) {
         huge_set_mode(HUGE_WHERE_USED);
-        count += huge_ask(kind, map(of_64), size);
+        count += huge_ask(kind, map(of_64), size) != HUGE_NOT_ASKED;
     }
     return count;
 }
@@ -69,21 +69,45 @@ static void test_all_but_the_probes_ask_where_memory_is_written_to(void **state)
 {
     (void)state;
     struct huge_kind kind = new_kind();
-    assert_int_equal(asked(&kind, 8, 64),
-                     5); /* the fourth is the first that finds one that is old */
-    assert_int_equal(asked(&kind, MANY, 64), MANY - PROBES);
-    assert_int_equal(asked(&kind, MANY, 48), MANY - PROBES);
+    assert_int_equal(asked(&kind, 3, 64), 0); /* the fourth finds one that is not new any more */
+    assert_in_range(asked(&kind, MANY, 64), MANY - PROBES - 1, MANY - PROBES + 1);
+    assert_in_range(asked(&kind, MANY, 52), MANY - PROBES - 1, MANY - PROBES + 1);
+}
+
+/* Of two, or of eight, that a program makes by turns. */
+static void test_the_probes_are_not_always_the_same(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    int odd = 0, even = 0;
+    asked(&kind, 4, 64);
+    for (int i = 0; i < 2 * MANY; i++)
+        *(i % 2 == 0 ? &even : &odd) += 1 - asked(&kind, 1, 52);
+    assert_in_range(odd, 2, PROBES + 2);
+    assert_in_range(even, 2, PROBES + 2);
 }
 
 static void test_none_ask_where_it_is_not(void **state)
 {
     (void)state;
     struct huge_kind kind = new_kind();
-    assert_int_equal(asked(&kind, MANY, 32), 0);
+    assert_int_equal(asked(&kind, MANY, 40), 0);
     struct huge_kind changes = new_kind();
-    assert_int_equal(asked(&changes, MANY, 64), MANY - 2 - PROBES);
-    asked(&changes, 2 * 8, 8); /* until such a one is looked at */
+    asked(&changes, MANY, 64);
+    asked(&changes, 3 * 8, 8); /* until such a one is looked at */
     assert_int_equal(asked(&changes, MANY, 8), 0);
+}
+
+/* A quarter of it is full, at the end, as in a stack. */
+static void test_all_of_a_mapping_is_looked_at(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    for (int i = 0; i < 8; i++) {
+        char *p = map(0);
+        memset(p + size / 4 * 3, 1, size / 4);
+        assert_int_equal(huge_ask(&kind, p, size), HUGE_NOT_ASKED);
+    }
 }
 
 static void test_a_mapping_that_is_new_is_not_looked_at(void **state)
@@ -91,10 +115,10 @@ static void test_a_mapping_that_is_new_is_not_looked_at(void **state)
     (void)state;
     struct huge_kind kind = new_kind();
     char *first = map(0);
-    assert_false(huge_ask(&kind, first, size));
+    assert_int_equal(huge_ask(&kind, first, size), HUGE_NOT_ASKED);
     assert_int_equal(asked(&kind, 2, 0), 0);
     memset(first, 1, size);
-    assert_true(huge_ask(&kind, map(0), size));
+    assert_int_not_equal(huge_ask(&kind, map(0), size), HUGE_NOT_ASKED);
 }
 
 static void test_little_use_does_not_ask(void **state)
@@ -104,19 +128,33 @@ static void test_little_use_does_not_ask(void **state)
     kind.used_least = MIB(1024);
     assert_int_equal(asked(&kind, MANY, 64), 0);
     struct huge_kind other = new_kind();
-    asked(&other, MANY, 64);
-    assert_false(huge_ask(&other, map(0), MIB(1024))); /* more than all that is in use */
-    assert_false(huge_ask(&other, map(0), MIB(1)));    /* no page of it could be a huge one */
+    asked(&other, 4, 64);
+    assert_int_equal(huge_ask(&other, map(0), MIB(1)),
+                     HUGE_NOT_ASKED); /* no page could be a huge one */
+}
+
+static void test_much_larger_ones_do_not_ask(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    asked(&kind, 8, 64);
+    kind.made = 9; /* no probe */
+    assert_int_equal(huge_ask(&kind, os_map_aligned(6 * size, size), 6 * size), HUGE_NOT_ASKED);
+    huge_set_mode(HUGE_WHERE_USED);
+    kind.made = 9;
+    assert_int_not_equal(huge_ask(&kind, os_map_aligned(4 * size, size), 4 * size), HUGE_NOT_ASKED);
 }
 
 static void test_what_goes_is_looked_at_before(void **state)
 {
     (void)state;
     struct huge_kind kind = new_kind();
-    for (int i = 0; i < 3; i++) {
+    kind.made = 9;
+    for (int i = 0; i < 2; i++) { /* the second: the first has been written to, then gone */
         char *p = map(64);
-        assert_int_equal(huge_ask(&kind, p, size), i > 0); /* it has been written to, then gone */
-        huge_gone(&kind, p, size);
+        assert_int_equal(huge_ask(&kind, p, size) == HUGE_NOT_ASKED, i == 0);
+        huge_look(&kind, p, size);
+        huge_forget(&kind, p, size);
         os_unmap(p, size);
     }
     struct huge_kind other = new_kind();
@@ -126,13 +164,26 @@ static void test_what_goes_is_looked_at_before(void **state)
     assert_int_equal(asked(&other, MANY, 0), 0);
 }
 
+/* Where the system does not tell, as where nothing is mapped. */
+static void test_what_is_not_known_is_not_used(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    char *p = map(64);
+    os_unmap(p, size);
+    for (int i = 0; i < 8; i++) {
+        kind.old = (uintptr_t)p | size / 4096;
+        assert_int_equal(huge_ask(&kind, p, size), HUGE_NOT_ASKED);
+        huge_forget(&kind, p, size);
+    }
+}
+
 /* Neither probes nor the time that this machine takes come into it. */
 static int paused(struct huge_kind *kind)
 {
-    int pause = 0;
-    for (;; pause++) {
-        atomic_store(&kind->made, 1);
-        if (huge_ask(kind, map(0), size))
+    for (int pause = 0;; pause++) {
+        kind->made = 9;
+        if (huge_ask(kind, map(0), size) != HUGE_NOT_ASKED)
             return pause;
     }
 }
@@ -142,18 +193,18 @@ static void test_slow_ones_make_it_pause(void **state)
     (void)state;
     struct huge_kind kind = new_kind();
     asked(&kind, MANY, 64);
-    for (int expected = 4; expected <= 16; expected *= 2) {
+    for (int expected = 8; expected <= 128; expected *= 4) {
         huge_set_mode(HUGE_WHERE_USED);
-        for (int slow = 4; slow <= expected; slow *= 2)
-            huge_note_touch(5000);
+        for (int slow = 8; slow <= expected; slow *= 4)
+            assert_false(huge_note_touch(5000));
         assert_int_equal(paused(&kind), expected);
     }
     huge_set_mode(HUGE_WHERE_USED);
     huge_note_touch(5000);
     huge_note_touch(5000);
-    huge_note_touch(100);
+    assert_true(huge_note_touch(100));
     huge_note_touch(5000);
-    assert_int_equal(paused(&kind), 8);
+    assert_int_equal(paused(&kind), 32);
 }
 
 static void test_the_option_is_obeyed(void **state)
@@ -162,11 +213,11 @@ static void test_the_option_is_obeyed(void **state)
     struct huge_kind kind = new_kind();
     asked(&kind, MANY, 64);
     huge_set_mode(HUGE_NEVER);
-    assert_false(huge_ask(&kind, map(64), size));
+    assert_int_equal(huge_ask(&kind, map(64), size), HUGE_NOT_ASKED);
     struct huge_kind unknown = new_kind();
     huge_set_mode(HUGE_ALWAYS);
     char *p = map(0);
-    assert_true(huge_ask(&unknown, p, size));
+    assert_int_equal(huge_ask(&unknown, p, size), HUGE_ASKED);
     assert_int_not_equal(has_flag(p, " hg"), 0);
     huge_set_mode(HUGE_WHERE_USED);
 }
@@ -174,16 +225,81 @@ static void test_the_option_is_obeyed(void **state)
 static void test_what_grows_asks_if_it_is_written_to(void **state)
 {
     (void)state;
-    struct huge_kind kind = new_kind();
-    char *empty = os_map_aligned(4 * size, size), *full = os_map_aligned(4 * size, size);
+    huge_set_mode(HUGE_WHERE_USED);
+    char *empty = os_map_aligned(2 * size, size), *full = os_map_aligned(2 * size, size);
     memset(full, 1, size);
-    huge_ask_to_grow(&kind, empty, size, 4 * size);
-    huge_ask_to_grow(&kind, full, size, size + MIB(2)); /* perhaps not one of them fits */
-    assert_int_not_equal(has_flag(empty, " hg"), 1);
+    assert_int_equal(huge_grow(HUGE_NOT_ASKED, empty, size, 2 * size), HUGE_NOT_ASKED);
+    assert_int_equal(huge_grow(HUGE_NOT_ASKED, full, size, 3 * size), HUGE_NOT_ASKED);
+    assert_int_equal(huge_grow(HUGE_NOT_ASKED, full, size, size + MIB(1)), HUGE_NOT_ASKED);
     assert_int_not_equal(has_flag(full, " hg"), 1);
-    huge_ask_to_grow(&kind, full, size, 4 * size);
-    assert_int_not_equal(has_flag(full, " hg"), 0);
-    assert_int_not_equal(has_flag(full + 4 * size - 1, " hg"), 0);
+    assert_int_equal(huge_grow(HUGE_NOT_ASKED, full, size, 2 * size), HUGE_ASKED);
+    assert_int_not_equal(has_flag(full + 2 * size - 1, " hg"), 0);
+    assert_int_equal(huge_grow(HUGE_ASKED, full, size, 2 * size), HUGE_STOPPED);
+    assert_int_not_equal(has_flag(full, " hg"), 1);
+}
+
+/* Each may be two more mappings. */
+static void test_their_number_is_bounded(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    asked(&kind, 8, 64);
+    kind.made = 9;
+    char *full = os_map_aligned(2 * size, size);
+    memset(full, 1, size);
+    int more = 0;
+    for (; more <= ADVISED_MOST; more++)
+        if (huge_grow(HUGE_NOT_ASKED, full, size, 2 * size) != HUGE_ASKED)
+            break;
+    assert_in_range(more, ADVISED_MOST / 2, ADVISED_MOST);
+    assert_int_equal(huge_ask(&kind, map(0), size), HUGE_NOT_ASKED);
+    for (; more > 0; more--)
+        huge_gone(HUGE_ASKED);
+    kind.made = 9;
+    assert_int_not_equal(huge_ask(&kind, map(0), size), HUGE_NOT_ASKED);
+}
+
+/* A block that realloc makes longer, beyond what its pages can tell of. */
+static void test_a_block_that_grows_asks_by_turns(void **state)
+{
+    (void)state;
+    huge_set_mode(HUGE_WHERE_USED);
+    char *p = hak_malloc(MIB(5));
+    memset(p, 1, MIB(5));
+    p = hak_realloc(p, MIB(10));
+    assert_int_not_equal(has_flag(p, " hg"), 0);
+    p = hak_realloc(p, MIB(20)); /* one byte of each huge page would make it seem to be full */
+    assert_int_not_equal(has_flag(p, " hg"), 1);
+    memset(p, 1, MIB(20));
+    p = hak_realloc(p, MIB(30));
+    assert_int_not_equal(has_flag(p, " hg"), 0);
+    hak_free(p);
+}
+
+static void test_zeroes_do_not_ask(void **state)
+{
+    (void)state;
+    huge_set_mode(HUGE_ALWAYS);
+    char *p = hak_malloc(MIB(40)), *zeroes = hak_calloc(1, MIB(40));
+    assert_int_not_equal(has_flag(p, " hg"), 0);
+    assert_int_not_equal(has_flag(zeroes, " hg"), 1);
+    hak_free(p);
+    hak_free(zeroes);
+    huge_set_mode(HUGE_WHERE_USED);
+}
+
+/* Of the whole system; -1: it does not tell. */
+static long pages_partly_mapped(void)
+{
+    FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/hugepages-2048kB/stats/"
+                       "nr_anon_partially_mapped",
+                       "r");
+    long count = -1;
+    if (file != NULL && fscanf(file, "%ld", &count) != 1)
+        count = -1;
+    if (file != NULL)
+        fclose(file);
+    return count;
 }
 
 /* Else the system might fill up again what was given back. */
@@ -199,7 +315,9 @@ static void test_what_is_purged_does_not_ask_any_more(void **state)
     memset(segment_unit(last, 0), 1, SEGMENT_SIZE);
     assert_int_not_equal(has_flag(segment_unit(last, 0), " hg"), 0);
     segment_return(last, 1, 1, false);
+    long partly_mapped = pages_partly_mapped();
     segment_purge(0);
+    assert_true(pages_partly_mapped() <= partly_mapped); /* it went back as small ones */
     assert_int_not_equal(has_flag(segment_unit(last, 0), " hg"), 1);
     assert_int_not_equal(has_flag(segment_unit(last, 0), " nh"), 0);
     assert_int_equal(segment_take_at(last, 1, 1, &taken[0].zeroed), true);
@@ -218,7 +336,7 @@ static int blocks_that_asked(void **block, int mib)
         memset(block[i] = hak_malloc(KIB(32)), 1, KIB(32));
     }
     for (int i = 0; i < mib * 32; i += 16)
-        count += has_flag(block[i], " hg") == 1;
+        count += has_flag(block[i], " hg") == 1 || (mib > 16 && has_flag(block[i], " nh") == 1);
     return count;
 }
 
@@ -258,13 +376,20 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_heap_that_grows_asks_from_16_mib_on),
         cmocka_unit_test_setup(test_all_but_the_probes_ask_where_memory_is_written_to, use_much),
+        cmocka_unit_test(test_the_probes_are_not_always_the_same),
         cmocka_unit_test(test_none_ask_where_it_is_not),
+        cmocka_unit_test(test_all_of_a_mapping_is_looked_at),
         cmocka_unit_test(test_a_mapping_that_is_new_is_not_looked_at),
         cmocka_unit_test(test_little_use_does_not_ask),
+        cmocka_unit_test(test_much_larger_ones_do_not_ask),
         cmocka_unit_test(test_what_goes_is_looked_at_before),
+        cmocka_unit_test(test_what_is_not_known_is_not_used),
         cmocka_unit_test(test_slow_ones_make_it_pause),
         cmocka_unit_test(test_the_option_is_obeyed),
         cmocka_unit_test(test_what_grows_asks_if_it_is_written_to),
+        cmocka_unit_test(test_their_number_is_bounded),
+        cmocka_unit_test(test_a_block_that_grows_asks_by_turns),
+        cmocka_unit_test(test_zeroes_do_not_ask),
         cmocka_unit_test(test_what_is_purged_does_not_ask_any_more),
     };
     return RUN_TESTS(tests);

@@ -17,7 +17,7 @@
 static void test_runs(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     char *p[64];
     for (size_t i = 0; i < 64; i++) {
         p[i] = run_alloc(KIB(33) + i * KIB(15), 16, &zeroed);
@@ -36,7 +36,7 @@ static void test_runs(void **state)
 static void test_runs_resize_in_place(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     char *p = run_alloc(MIB(1), MIB(1), &zeroed);
     assert_true(run_resize(p, KIB(100)));
     assert_int_equal(run_bytes(p), KIB(128));
@@ -50,7 +50,7 @@ static void test_runs_resize_in_place(void **state)
 static void test_whales_are_registered(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     char *p = whale_alloc(MIB(3), 16, &zeroed);
     assert_true(zeroed);
     assert_int_equal(registry_word(p), UNIT_WHALE);
@@ -67,7 +67,7 @@ enum { BOUNDED = 40 };
 
 static void take_and_free(char **p)
 {
-    bool zeroed;
+    bool zeroed = false;
     for (int i = 0; i < BOUNDED; i++)
         memset(p[i] = whale_alloc(MIB(2), 16, &zeroed), 1, MIB(2));
     for (int i = 0; i < BOUNDED; i++)
@@ -78,7 +78,7 @@ static void take_and_free(char **p)
 static void test_the_cache_is_bounded(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     char *p[BOUNDED];
     whale_set_cache_limit(MIB(8));
     for (int i = 0; i < BOUNDED; i++)
@@ -107,7 +107,7 @@ enum { SPARSE = 10, ROUNDS = 10 };
 
 static void free_sparse(int count)
 {
-    bool zeroed;
+    bool zeroed = false;
     char *p[SPARSE];
     for (int i = 0; i < count; i++)
         memset(p[i] = whale_alloc(MIB(4), 16, &zeroed), 1, KIB(400));
@@ -121,7 +121,7 @@ static void free_sparse(int count)
 static void test_sparse_whales_are_kept(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); /* or 400 KiB are 2 MiB */
     whale_drop_cache();
     whale_set_cache_limit(MIB(2));
@@ -143,7 +143,7 @@ static void test_sparse_whales_are_kept(void **state)
 static void test_cached_whales_are_reused(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     char *p = whale_alloc(MIB(4), 16, &zeroed);
     p[0] = 1;
     whale_free(p, true);
@@ -174,7 +174,7 @@ static void test_cached_whales_are_reused(void **state)
 static void test_whales_grow_where_they_are_or_move(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     char *p = whale_alloc(MIB(2), 16, &zeroed);
     int moved = 0;
     for (size_t n = MIB(2); n < MIB(80); n += MIB(2)) {
@@ -209,7 +209,7 @@ static void test_whales_grow_where_they_are_or_move(void **state)
 
 static void cache_two(size_t bytes)
 {
-    bool zeroed;
+    bool zeroed = false;
     char *p = memset(whale_alloc(bytes, 16, &zeroed), 1, bytes);
     char *q = memset(whale_alloc(bytes, 16, &zeroed), 1, bytes);
     whale_free(p, true);
@@ -252,7 +252,7 @@ static void test_what_grows_is_given_room(void **state)
 static void test_what_grows_is_better_copied(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     char *p = whale_alloc(MIB(2), 16, &zeroed);
     cache_two(MIB(4));
     assert_null(whale_roomier(p, MIB(2))); /* it has that */
@@ -275,7 +275,7 @@ static void test_what_grows_is_better_copied(void **state)
 static void test_addresses_do_not_march(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     whale_set_cache_limit(0);
     for (int i = 0; i < 100; i++)
         whale_free(whale_alloc(MIB(64), 16, &zeroed), true);
@@ -297,7 +297,7 @@ static void test_runs_beyond_cut_up_segments(void **state)
     (void)state;
     enum { CUT = 100 * 64, RUNS = 1000 };
     static char *cut[CUT], *run[RUNS];
-    bool zeroed;
+    bool zeroed = false;
     long before = 0, after = 0;
     for (int i = 0; i < CUT; i++)
         cut[i] = run_alloc(KIB(64), 16, &zeroed);
@@ -317,7 +317,7 @@ static void test_runs_beyond_cut_up_segments(void **state)
 static void test_aligned_whales(void **state)
 {
     (void)state;
-    bool zeroed;
+    bool zeroed = false;
     for (size_t alignment = MIB(4); alignment <= MIB(256); alignment *= 2) {
         char *p = whale_alloc(MIB(2), alignment, &zeroed);
         assert_non_null(p);

@@ -17,7 +17,7 @@ static struct runs r;
 
 static void *make(unsigned units)
 {
-    bool zeroed;
+    bool zeroed = false;
     return run_alloc(units * UNIT_SIZE, 16, &zeroed);
 }
 

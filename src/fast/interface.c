@@ -34,9 +34,8 @@ HAK_INLINE void *zero_granules(void *p, size_t bytes)
 
 static HAK_NOINLINE void *calloc_more(size_t bytes)
 {
-    bool zeroed = false;
-    void *p =
-        bytes <= SIZE_RUN_LEAST ? hak_malloc(bytes) : large_alloc(bytes, SIZE_GRANULE, &zeroed);
+    bool zeroed = bytes > SIZE_RUN_LEAST;
+    void *p = zeroed ? large_alloc(bytes, SIZE_GRANULE, &zeroed) : hak_malloc(bytes);
     return p == NULL || zeroed ? p : memset(p, 0, bytes);
 }
 
@@ -165,7 +164,7 @@ void hak_free_aligned_sized(void *block, size_t alignment, size_t size)
 
 static HAK_NOINLINE void *aligned_large(size_t alignment, size_t size)
 {
-    bool zeroed;
+    bool zeroed = false;
     if (size == 0)
         return hak_aligned_alloc(alignment, 1);
     if (size <= SIZE_MAX_ASK && alignment <= SIZE_MAX_ASK)

@@ -119,8 +119,9 @@ static void count_large(struct heap *h)
 /* A run that the heap has kept. */
 static void *take_kept(struct heap *h, size_t size, size_t alignment, bool *zeroed)
 {
-    *zeroed = false;
-    return size <= SIZE_RUN_MAX && alignment <= UNIT_SIZE ? runs_take(&h->runs, size) : NULL;
+    void *p = size <= SIZE_RUN_MAX && alignment <= UNIT_SIZE ? runs_take(&h->runs, size) : NULL;
+    *zeroed &= p == NULL;
+    return p;
 }
 
 static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroed)
@@ -187,7 +188,7 @@ static void *small_in(struct heap *entered, struct heap *h, unsigned class_no)
 void *malloc_slow(size_t size, struct heap *entered)
 {
     COUNT(malloc_slow);
-    bool zeroed;
+    bool zeroed = false;
     struct heap *h = open_to_allocate(entered);
     void *p = NULL;
     if (HAK_LIKELY(h != NULL))
@@ -216,7 +217,7 @@ static void *count_roomy(struct heap *h, void *p, size_t size)
 
 void *large_alloc_to_grow(size_t size)
 {
-    bool zeroed;
+    bool zeroed = false;
     struct heap *entered = heap_enter();
     struct heap *h = open_to_allocate(entered);
     void *p = h != NULL ? count_roomy(h, whale_alloc_to_grow(size), size) : NULL;

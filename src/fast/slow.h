@@ -59,8 +59,8 @@ HAK_INLINE void free_keep(struct heap *h, size_t place, void *p)
         free_overflow(p, h);
 }
 
-/* Blocks over 32 KiB, or aligned to more than 64 KiB. *zeroed: known to read as zero. errno is
- * set. */
+/* Blocks over 32 KiB, or aligned to more than 64 KiB. *zeroed: before, whether it is to read as
+ * zero; after, whether it is known to. errno is set. */
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);
 /* The same, over 1 MiB, for what has grown to it. */
 void *large_alloc_to_grow(size_t size);

@@ -111,6 +111,14 @@ bool os_unmap(void *start, size_t bytes)
     return done;
 }
 
+/* That the pages are called cold is by the way: it is the advice that splits, and loses nothing. */
+void os_split_huge_pages(void *start, size_t bytes)
+{
+    int saved = errno;
+    madvise(start, bytes, MADV_COLD); /* refused by Linux before 5.4 */
+    errno = saved;
+}
+
 bool os_purge(void *start, size_t bytes)
 {
     int saved = errno;
@@ -120,20 +128,20 @@ bool os_purge(void *start, size_t bytes)
 }
 
 /* mincore's answer is a byte a page. */
-size_t os_resident(void *start, size_t bytes)
+size_t os_resident(void *start, size_t bytes, size_t otherwise)
 {
     unsigned char pages[1024];
     size_t page = os_page_size(), resident = 0;
     int saved = errno;
-    for (size_t at = 0; at < bytes; at += sizeof pages * page) {
+    bool told = true;
+    for (size_t at = 0; at < bytes && told; at += sizeof pages * page) {
         size_t part = min_size(bytes - at, sizeof pages * page);
-        if (mincore((char *)start + at, part, pages) != 0)
-            memset(pages, 1, sizeof pages);
-        for (size_t i = 0; i < part / page; i++)
+        told = mincore((char *)start + at, part, pages) == 0;
+        for (size_t i = 0; told && i < part / page; i++)
             resident += (size_t)(pages[i] & 1) * page;
     }
     errno = saved;
-    return resident;
+    return told ? resident : otherwise;
 }
 
 bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes)

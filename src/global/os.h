@@ -23,11 +23,15 @@ void os_ask_huge_pages(void *start, size_t bytes);
 void os_avoid_huge_pages(void *start, size_t bytes);
 /* False: refused (a mapping may not be split at the limit of their number); it is there still. */
 bool os_unmap(void *start, size_t bytes);
+/* Makes small pages of the huge ones that this is a part of. Else a part that is purged stays with
+ * the process until the system runs short, though it is not resident any more. */
+void os_split_huge_pages(void *start, size_t bytes);
 /* Gives the pages back at once; they read as zero afterwards. False: the contents are still
  * there. */
 bool os_purge(void *start, size_t bytes);
-/* How many of a mapping's bytes hold memory; all, if the system does not tell. */
-size_t os_resident(void *start, size_t bytes);
+/* How many of a mapping's bytes hold memory; `otherwise`: the system does not tell, or nothing is
+ * mapped in a part of it. */
+size_t os_resident(void *start, size_t bytes, size_t otherwise);
 /* Grows or shrinks a mapping where it is. */
 bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes);
 /* Moves a mapping, with its pages, to a new aligned place of `new_bytes`, which os_map_aligned

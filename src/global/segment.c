@@ -5,7 +5,6 @@
  */
 #include "segment.h"
 #include "counters.h"
-#include "huge.h"
 #include "meta.h"
 #include "os.h"
 #include "swing.h"
@@ -53,7 +52,7 @@ static _Atomic(long) empty_segments;  /* atomic, relaxed: a count */
 static _Atomic(long) refused_units;   /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
 static _Atomic(long) heaps;                   /* atomic, relaxed: in use */
-static struct huge_kind huge = {.used_least = MIB(16), .sample_bytes = SEGMENT_SIZE};
+static struct huge_kind huge = {.used_least = MIB(16)};
 
 static unsigned lowest(uint64_t bits)
 {
@@ -316,13 +315,29 @@ static void open_units(struct segment *s, uint64_t free)
         hint_room(s);
 }
 
+static enum huge_state huge_state(struct segment *s)
+{
+    return atomic_load_explicit(&s->huge, memory_order_relaxed);
+}
+
 /* Not in the first: most processes need no more. */
 static void ask_for_huge_pages(struct segment *s, char *base)
 {
-    bool is_huge = s->index != 0 && huge_ask(&huge, base, SEGMENT_SIZE);
+    enum huge_state state = HUGE_NOT_ASKED;
     if (s->index == 0)
         os_avoid_huge_pages(base, SEGMENT_SIZE);
-    atomic_store_explicit(&s->is_huge, is_huge, memory_order_relaxed);
+    else
+        state = huge_ask(&huge, base, SEGMENT_SIZE);
+    atomic_store_explicit(&s->huge, state, memory_order_relaxed);
+}
+
+static bool unmap(struct segment *s, char *base)
+{
+    huge_forget(&huge, base, SEGMENT_SIZE);
+    if (!os_unmap(base, SEGMENT_SIZE))
+        return false;
+    huge_gone(huge_state(s));
+    return true;
 }
 
 /* Maps a segment of which the first `count` units are the caller's before anybody sees it. */
@@ -341,7 +356,7 @@ static struct units take_from_new(unsigned count)
             COUNT(segment);
             return (struct units){s, 0, count, true};
         }
-        os_unmap(base, SEGMENT_SIZE);
+        unmap(s, base);
     }
     lf_stack_push(&spare, &s->spare);
     return (struct units){0};
@@ -358,8 +373,7 @@ static void set_all_dirty(struct segment *s)
 static void segment_reclaim(struct retired *retired)
 {
     struct segment *s = LF_CONTAINER(retired, struct segment, retired);
-    huge_forget(&huge, s->region.base, SEGMENT_SIZE);
-    if (os_unmap(s->region.base, SEGMENT_SIZE)) {
+    if (unmap(s, s->region.base)) {
         lf_stack_push(&spare, &s->spare);
         return;
     }
@@ -502,27 +516,30 @@ struct units segment_take(unsigned count, size_t alignment)
 
 /* ---- purging ---- */
 
-/* Else the system would fill up again what is purged. */
-static void avoid_huge_pages(struct segment *s)
+/* What is purged must not be filled up again; and a huge page is given back whole, or as small
+ * ones. */
+static bool purge_run(struct segment *s, unsigned first, unsigned count)
 {
-    if (atomic_load_explicit(&s->is_huge, memory_order_relaxed)) {
-        atomic_store_explicit(&s->is_huge, false, memory_order_relaxed);
-        os_avoid_huge_pages(s->region.base, SEGMENT_SIZE);
+    char *start = segment_unit(s, first);
+    if (huge_state(s) != HUGE_NOT_ASKED) {
+        enum huge_state state = huge_stop(huge_state(s), s->region.base, SEGMENT_SIZE);
+        atomic_store_explicit(&s->huge, state, memory_order_relaxed);
+        os_split_huge_pages(start, count * UNIT_SIZE);
     }
+    return os_purge(start, count * UNIT_SIZE);
 }
 
 /* The caller has these units. False: the system took none of them. */
 static bool purge_units(struct segment *s, uint64_t mask)
 {
     bool any = false;
-    avoid_huge_pages(s);
     while (mask != 0) {
         unsigned first = (unsigned)__builtin_ctzll(mask);
         uint64_t from_first = ~(mask >> first);
         unsigned count =
             from_first == 0 ? UNITS_PER_SEGMENT : (unsigned)__builtin_ctzll(from_first);
         uint64_t run = mask_of(first, count);
-        if (os_purge(segment_unit(s, first), count * UNIT_SIZE)) {
+        if (purge_run(s, first, count)) {
             atomic_fetch_and_explicit(&s->dirty, ~run, memory_order_relaxed);
             atomic_fetch_sub_explicit(&dirty_units, count, memory_order_relaxed);
             any = true;

@@ -20,6 +20,7 @@
 #ifndef HAK_SEGMENT_H
 #define HAK_SEGMENT_H
 
+#include "huge.h"
 #include "rcu.h"
 #include "registry.h"
 #include "slab.h"
@@ -34,8 +35,7 @@ struct segment {
     struct slab slab[UNITS_PER_SEGMENT];
     _Atomic(uint8_t) run_units[UNITS_PER_SEGMENT]; /* atomic, relaxed: of the run that starts there;
                                                       written by who has it */
-    _Atomic(bool)
-        is_huge; /* atomic, relaxed: has asked for huge pages, and nothing was purged yet */
+    _Atomic(enum huge_state) huge; /* atomic, relaxed: by who maps it, or purges in it */
 };
 
 /* Units that somebody took. `units` is 0 if there were none. */

@@ -38,9 +38,10 @@ struct whale {
     struct retired retired;
     lf_node spare;
     _Atomic(uint64_t) freed_at; /* atomic, relaxed: milliseconds; written by who has it */
-    size_t resident; /* by who has it: bytes that hold memory, by estimate, as it was freed */
-    size_t used;     /* by its holder: bytes of it that the block may use */
-    size_t lent;     /* by its holder: bytes beyond these that it was given to grow in */
+    size_t resident;      /* by who has it: bytes that hold memory, by estimate, as it was freed */
+    size_t used;          /* by its holder: bytes of it that the block may use */
+    size_t lent;          /* by its holder: bytes beyond these that it was given to grow in */
+    enum huge_state huge; /* by its holder */
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
@@ -53,7 +54,7 @@ static _Atomic(unsigned) ask_every = ASK_OFTEN; /* atomic, relaxed */
 static struct swing in_use;                     /* bytes, of whales that are not in the cache */
 static _Atomic(size_t) lent_bytes;              /* atomic, relaxed: of all whales in use */
 static lf_stack spare;                          /* descriptors of no whale */
-static struct huge_kind huge = {.sample_bytes = MIB(1)};
+static struct huge_kind huge;
 
 static struct whale *whale_of(const void *p)
 {
@@ -105,10 +106,12 @@ static void unpublish(struct whale *w)
 static void whale_unmap(struct whale *w)
 {
     unpublish(w);
-    huge_gone(&huge, w->region.base, region_size(&w->region));
+    huge_look(&huge, w->region.base, region_size(&w->region));
+    huge_forget(&huge, w->region.base, region_size(&w->region));
     if (!os_unmap(w->region.base, region_size(&w->region)))
         os_purge(w->region.base,
                  region_size(&w->region)); /* its addresses are lost, its memory is not */
+    huge_gone(w->huge);
     rcu_retire(&w->retired, descriptor_reclaim);
 }
 
@@ -215,7 +218,8 @@ static void put_back(struct whale *w)
 static unsigned ask_touched(struct whale *w)
 {
     size_t size = region_size(&w->region);
-    return (unsigned)((os_resident(w->region.base, size) + size / PARTS - 1) / (size / PARTS));
+    return (unsigned)((os_resident(w->region.base, size, size) + size / PARTS - 1) /
+                      (size / PARTS));
 }
 
 /* More counts at once, less by halves. If it is far more, what is cached was taken for too
@@ -244,7 +248,7 @@ static size_t resident_bytes(struct whale *w, size_t most)
 {
     size_t size = region_size(&w->region);
     if (size > most)
-        return size / SPARSE_MOST > most ? size : os_resident(w->region.base, size);
+        return size / SPARSE_MOST > most ? size : os_resident(w->region.base, size, size);
     if (whale_cached_bytes() + size > most && is_time_to_ask())
         note_touched(w);
     unsigned parts = atomic_load_explicit(&touched, memory_order_relaxed);
@@ -387,7 +391,7 @@ static bool has_pages(struct whale *w, size_t pages)
         return true;
     if (region_size(&w->region) < pages || w->resident < pages)
         return false;
-    w->resident = os_resident(w->region.base, region_size(&w->region));
+    w->resident = os_resident(w->region.base, region_size(&w->region), 0);
     return w->resident >= pages;
 }
 
@@ -482,21 +486,31 @@ void whale_set_cache_limit(size_t bytes)
 
 /* ---- the interface ---- */
 
-static void *map_new(size_t used, size_t size, size_t alignment)
+/* Memory that is to read as zero is often read more than written to: it never asks for huge pages. */
+static bool map_and_publish(struct whale *w, size_t size, size_t alignment, bool zeroes)
+{
+    char *base = os_map_aligned(size, alignment);
+    if (base == NULL)
+        return false;
+    w->huge = zeroes ? HUGE_NOT_ASKED : huge_ask(&huge, base, size);
+    if (publish(w, base, size))
+        return true;
+    huge_forget(&huge, base, size);
+    os_unmap(base, size);
+    huge_gone(w->huge);
+    return false;
+}
+
+static void *map_new(size_t used, size_t size, size_t alignment, bool zeroes)
 {
     struct whale *w = descriptor_take();
     if (w == NULL)
         return NULL;
-    char *base = os_map_aligned(size, alignment);
-    if (base != NULL)
-        huge_ask(&huge, base, size);
-    if (base != NULL && publish(w, base, size)) {
+    if (map_and_publish(w, size, alignment, zeroes)) {
         swing_take(&in_use, (long)size);
         w->used = used;
-        return base;
+        return w->region.base;
     }
-    if (base != NULL)
-        os_unmap(base, size);
     lf_stack_push(&spare, &w->spare);
     return NULL;
 }
@@ -526,6 +540,7 @@ static void *whale_move(struct whale *w, size_t size)
         if (os_move(from, region_size(&w->region), to, size)) {
             publish(moved, to, size);
             moved->used = w->used;
+            moved->huge = w->huge;
             count_resized(w, size);
             rcu_retire(&w->retired, descriptor_reclaim);
             return to;
@@ -552,9 +567,13 @@ static void *resize_or_move(struct whale *w, size_t size)
 static void *resize_mapping(struct whale *w, size_t size)
 {
     size_t had = region_size(&w->region);
+    if (size < had && w->huge != HUGE_NOT_ASKED) /* the end falls into a huge page */
+        os_split_huge_pages(w->region.base + size, os_page_size());
     char *p = resize_or_move(w, size);
-    if (p != NULL)
-        huge_ask_to_grow(&huge, p, had, size);
+    if (p == NULL || size < had)
+        return p;
+    w = whale_of(p);
+    w->huge = huge_grow(w->huge, p, had, size);
     return p;
 }
 
@@ -589,10 +608,11 @@ void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
     size_t exact = page_up(bytes), size = size_to_map(exact);
     alignment = max_size(alignment, WHALE_ALIGNMENT);
     void *p = reuse(exact, size, alignment);
+    bool zeroes = *zeroed;
     *zeroed = p == NULL;
     if (p == NULL)
-        p = map_new(exact, size, alignment);
-    return p != NULL || size == exact ? p : map_new(exact, exact, alignment);
+        p = map_new(exact, size, alignment, zeroes);
+    return p != NULL || size == exact ? p : map_new(exact, exact, alignment, zeroes);
 }
 
 /* Nobody uses it any more, and its word says so. */

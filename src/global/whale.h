@@ -10,8 +10,8 @@
 
 #include "base.h"
 
-/* A power-of-two alignment of any size. *zeroed: it all reads as zero. NULL: refused by the
- * system. */
+/* A power-of-two alignment of any size. *zeroed: before, whether it is to read as zero; after,
+ * whether it does. NULL: refused by the system. */
 void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed);
 /* For a block that has grown, and may do so again: one from the cache with room to grow in, three
  * times as much as it uses at most, and over all the cache's limit and a quarter of what is in use.
