@@ -346,7 +346,17 @@ static void free_blocks(void **block, int mib)
         hak_free(block[i]);
 }
 
-/* The first of all tests. */
+/* The first of all tests: hardly anything is resident. */
+static void test_what_is_only_mapped_is_not_used(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    kind.used_least = MIB(128);
+    void *mapped = hak_malloc(MIB(256));
+    assert_int_equal(asked(&kind, 8, 64), 0);
+    hak_free(mapped);
+}
+
 static void test_a_heap_that_grows_asks_from_16_mib_on(void **state)
 {
     (void)state;
@@ -374,6 +384,7 @@ static int use_much(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_only_mapped_is_not_used),
         cmocka_unit_test(test_a_heap_that_grows_asks_from_16_mib_on),
         cmocka_unit_test_setup(test_all_but_the_probes_ask_where_memory_is_written_to, use_much),
         cmocka_unit_test(test_the_probes_are_not_always_the_same),

@@ -21,7 +21,7 @@ forbid 'src/global includes upward' '#include "(\.\./)?(remote|fast)/' src/globa
 forbid 'src/remote includes upward' '#include "(\.\./)?fast/' src/remote/*.[ch]
 forbid 'stress, tests or bench reach into src/fast' '#include "(\.\./)*src/' stress/*.[ch]
 forbid 'a system call outside of os.c' \
-    '\b(mmap|munmap|mremap|mincore|madvise|syscall|sysconf|clock_gettime|membarrier)\(' \
+    '\b(mmap|munmap|mremap|mincore|getrusage|madvise|syscall|sysconf|clock_gettime|membarrier)\(' \
     $(ls src/*/*.c | grep -v 'global/os.c')
 forbid 'conditional compilation in src' '^[[:space:]]*#[[:space:]]*(if|ifdef|else|elif)\b' \
     $(find src -name '*.[ch]')

@@ -28,6 +28,7 @@ fi
 # symbol                  why it may be there
 allowed='
 mmap                      os.c: memory; waits for the kernel
+getrusage                 os.c: how much of the process ever held memory
 mincore                   os.c: how much of a mapping holds memory
 munmap                    os.c: memory; waits for the kernel
 mremap                    os.c: whales that grow; waits for the kernel

@@ -154,6 +154,12 @@ static bool is_cheap(void)
     return atomic_load_explicit(&advised, memory_order_relaxed) < ADVISED_MOST && !pauses();
 }
 
+/* Of what is mapped, and of what was resident at most, the less: that much is used. */
+static bool is_enough_used(size_t bytes)
+{
+    return total_used() >= (long)bytes && os_peak_resident() >= bytes;
+}
+
 /* ---- the interface ---- */
 
 /* One mapping in PROBE_EVERY, but not each eighth, since programs repeat themselves: by the golden
@@ -169,7 +175,7 @@ static bool is_wanted(struct huge_kind *kind, size_t bytes)
         return is_mode(HUGE_ALWAYS);
     unsigned no = atomic_fetch_add_explicit(&kind->made, 1, memory_order_relaxed);
     return are_used(kind, bytes) && !is_probe(no) &&
-           total_used() >= (long)max_size(bytes, kind->used_least) && is_cheap();
+           is_enough_used(max_size(bytes, kind->used_least)) && is_cheap();
 }
 
 enum huge_state huge_stop(enum huge_state state, char *start, size_t bytes)

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -142,6 +143,16 @@ size_t os_resident(void *start, size_t bytes, size_t otherwise)
     }
     errno = saved;
     return told ? resident : otherwise;
+}
+
+/* Of a thread: for the whole process all threads would be counted, though this is of all anyway. */
+size_t os_peak_resident(void)
+{
+    int saved = errno;
+    struct rusage usage = {0};
+    getrusage(RUSAGE_THREAD, &usage);
+    errno = saved;
+    return (size_t)usage.ru_maxrss * 1024;
 }
 
 bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes)

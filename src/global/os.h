@@ -23,6 +23,8 @@ void os_ask_huge_pages(void *start, size_t bytes);
 void os_avoid_huge_pages(void *start, size_t bytes);
 /* False: refused (a mapping may not be split at the limit of their number); it is there still. */
 bool os_unmap(void *start, size_t bytes);
+/* The most bytes of the process that ever held memory. */
+size_t os_peak_resident(void);
 /* Makes small pages of the huge ones that this is a part of. Else a part that is purged stays with
  * the process until the system runs short, though it is not resident any more. */
 void os_split_huge_pages(void *start, size_t bytes);
