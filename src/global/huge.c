@@ -9,7 +9,7 @@
 
 #define HUGE_PAGE    MIB(2)
 #define PAGE_SHIFT   12 /* with larger pages the huge ones are too large for any mapping of ours */
-#define PROBE_EVERY  8u /* a power of two */
+#define PROBE_EVERY  8u
 #define OLD_AFTER    2u /* mappings of its kind that were made since */
 #define PARTS        8u /* of a mapping, all over it, are looked at */
 #define PART         KIB(128)
@@ -186,18 +186,30 @@ enum huge_state huge_stop(enum huge_state state, char *start, size_t bytes)
     return HUGE_STOPPED;
 }
 
+static bool are_pages_small(void)
+{
+    return os_page_size() == (size_t)1 << PAGE_SHIFT;
+}
+
+static enum huge_state ask(enum huge_state state, char *start, size_t bytes)
+{
+    os_ask_huge_pages(start, bytes);
+    if (state == HUGE_NOT_ASKED)
+        atomic_fetch_add_explicit(&advised, 1, memory_order_relaxed);
+    return HUGE_ASKED;
+}
+
 enum huge_state huge_ask(struct huge_kind *kind, char *start, size_t bytes)
 {
-    if (bytes < HUGE_PAGE || os_page_size() != (size_t)1 << PAGE_SHIFT)
+    if (bytes < HUGE_PAGE || !are_pages_small())
         return HUGE_NOT_ASKED;
     if (!is_wanted(kind, bytes)) {
         keep_sample(kind, start, bytes);
         return HUGE_NOT_ASKED;
     }
-    os_ask_huge_pages(start, bytes);
-    atomic_fetch_add_explicit(&advised, 1, memory_order_relaxed);
+    enum huge_state asked = ask(HUGE_NOT_ASKED, start, bytes);
     bool is_fast = huge_note_touch(os_touch(start));
-    return is_fast || is_mode(HUGE_ALWAYS) ? HUGE_ASKED : huge_stop(HUGE_ASKED, start, bytes);
+    return is_fast || is_mode(HUGE_ALWAYS) ? asked : huge_stop(asked, start, bytes);
 }
 
 static bool is_wanted_to_grow(char *start, size_t had, size_t more)
@@ -212,12 +224,9 @@ enum huge_state huge_grow(enum huge_state state, char *start, size_t had, size_t
 {
     if (state == HUGE_ASKED)
         return is_mode(HUGE_ALWAYS) ? state : huge_stop(state, start, bytes);
-    if (os_page_size() != (size_t)1 << PAGE_SHIFT || !is_wanted_to_grow(start, had, bytes - had))
+    if (!are_pages_small() || !is_wanted_to_grow(start, had, bytes - had))
         return state;
-    os_ask_huge_pages(start, bytes);
-    if (state == HUGE_NOT_ASKED)
-        atomic_fetch_add_explicit(&advised, 1, memory_order_relaxed);
-    return HUGE_ASKED;
+    return ask(state, start, bytes);
 }
 
 void huge_gone(enum huge_state state)

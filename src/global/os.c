@@ -51,11 +51,17 @@ static void *map_and_trim(size_t bytes, size_t alignment)
     return NULL;
 }
 
-void os_ask_huge_pages(void *start, size_t bytes)
+static bool advise(void *start, size_t bytes, int advice)
 {
     int saved = errno;
-    madvise(start, bytes, MADV_HUGEPAGE); /* refused where there are none */
+    bool done = madvise(start, bytes, advice) == 0;
     errno = saved;
+    return done;
+}
+
+void os_ask_huge_pages(void *start, size_t bytes)
+{
+    advise(start, bytes, MADV_HUGEPAGE); /* refused where there are none */
 }
 
 void *os_map_aligned(size_t bytes, size_t alignment)
@@ -76,11 +82,9 @@ void *os_map_aligned(size_t bytes, size_t alignment)
 
 void os_avoid_huge_pages(void *start, size_t bytes)
 {
-    int saved = errno;
     uintptr_t page = os_page_size(), first = align_up((uintptr_t)start, page);
     uintptr_t end = ((uintptr_t)start + bytes) & ~(page - 1);
-    madvise((void *)first, end - first, MADV_NOHUGEPAGE); /* refused where there are none */
-    errno = saved;
+    advise((void *)first, end - first, MADV_NOHUGEPAGE); /* refused where there are none */
 }
 
 void *os_map(size_t bytes)
@@ -115,17 +119,12 @@ bool os_unmap(void *start, size_t bytes)
 /* That the pages are called cold is by the way: it is the advice that splits, and loses nothing. */
 void os_split_huge_pages(void *start, size_t bytes)
 {
-    int saved = errno;
-    madvise(start, bytes, MADV_COLD); /* refused by Linux before 5.4 */
-    errno = saved;
+    advise(start, bytes, MADV_COLD); /* refused by Linux before 5.4 */
 }
 
 bool os_purge(void *start, size_t bytes)
 {
-    int saved = errno;
-    bool done = madvise(start, bytes, MADV_DONTNEED) == 0;
-    errno = saved;
-    return done;
+    return advise(start, bytes, MADV_DONTNEED);
 }
 
 /* mincore's answer is a byte a page. */
@@ -134,15 +133,17 @@ size_t os_resident(void *start, size_t bytes, size_t otherwise)
     unsigned char pages[1024];
     size_t page = os_page_size(), resident = 0;
     int saved = errno;
-    bool told = true;
-    for (size_t at = 0; at < bytes && told; at += sizeof pages * page) {
+    for (size_t at = 0; at < bytes; at += sizeof pages * page) {
         size_t part = min_size(bytes - at, sizeof pages * page);
-        told = mincore((char *)start + at, part, pages) == 0;
-        for (size_t i = 0; told && i < part / page; i++)
+        if (mincore((char *)start + at, part, pages) != 0) {
+            resident = otherwise;
+            break;
+        }
+        for (size_t i = 0; i < part / page; i++)
             resident += (size_t)(pages[i] & 1) * page;
     }
     errno = saved;
-    return told ? resident : otherwise;
+    return resident;
 }
 
 /* Of a thread: for the whole process all threads would be counted, though this is of all anyway. */
