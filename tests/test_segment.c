@@ -8,6 +8,7 @@
 #include "global/os.h"
 #include "global/segment.h"
 #include "global/swing.h"
+#include "global/window.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -92,7 +93,7 @@ static void test_zeroed_is_true(void **state)
     }
 }
 
-enum { LIMIT = 128, SWUNG = 1000, STAY = 100 };
+enum { LIMIT = 128, FALL_MOST = 8 * LIMIT, SWUNG = 1000, STAY = 100 };
 
 /* The most that were dirty while `returned` of SWUNG units went back. */
 static long return_units(struct units *taken, int returned, bool comes_again)
@@ -213,7 +214,7 @@ static void map_and_empty_many(char **base)
         base[i] = segment_unit(taken[i].segment, 0);
     }
     for (int i = 0; i < EMPTIED; i++)
-        segment_return(taken[i].segment, 0, UNITS_PER_SEGMENT, true);
+        segment_return(taken[i].segment, 0, UNITS_PER_SEGMENT, false);
 }
 
 static int count_mapped(char **base)
@@ -368,7 +369,7 @@ static void test_all_stays_where_use_swings_often(void **state)
     for (int i = 0; i < SWING_OFTEN; i++) {
         take_units(taken, OFTEN);
         return_units(taken, OFTEN, true);
-        assert_in_range(segment_dirty_units(), 0, 2 * LIMIT);
+        assert_in_range(segment_dirty_units(), 0, LIMIT + FALL_MOST + 1);
     }
     take_units(taken, OFTEN);
     return_units(taken, OFTEN, true);
@@ -400,8 +401,45 @@ static void test_gaps_that_runs_leave_stay(void **state)
     assert_true(clean * 200 < taken);
     assert_in_range(segment_dirty_units(), 0, LIMIT + used / 2 + LONGEST);
     for (int i = 0; i < RUNS; i++)
-        segment_return(run[i].segment, run[i].first, run[i].units, true);
-    assert_in_range(segment_dirty_units(), 0, LIMIT + LIMIT / 2);
+        segment_return(run[i].segment, run[i].first, run[i].units, false);
+    assert_in_range(segment_dirty_units(), 0, LIMIT + used / 2);
+}
+
+static void use_one(void)
+{
+    struct units one = segment_take(1, UNIT_SIZE);
+    segment_return(one.segment, one.first, 1, true);
+}
+
+/* What the first fall of who comes again leaves stays, up to eight times the limit; and half of
+ * that is forgotten with each window in which something is returned. In a process of its own. */
+static void test_what_a_fall_leaves_stays_for_a_while(void **state)
+{
+    (void)state;
+    enum { FALLEN = 3 * FALL_MOST, PARTS = 100 };
+    static struct units taken[FALLEN];
+    segment_set_purge_limit(LIMIT);
+    take_units(taken, FALLEN);
+    return_units(taken, FALLEN, true);
+    assert_in_range(segment_dirty_units(), FALL_MOST / 2, LIMIT + FALL_MOST);
+    for (long most = FALL_MOST / 2; most > LIMIT; most /= 2) {
+        usleep((WINDOW_MS + 50) * 1000);
+        for (int i = 0; i < PARTS; i++)
+            use_one();
+        assert_in_range(segment_dirty_units(), 0, LIMIT + most);
+    }
+}
+
+/* The same, of who only frees: he may be the last who calls. */
+static void test_the_fall_of_who_only_frees_leaves_nothing(void **state)
+{
+    (void)state;
+    enum { FALLEN = 3 * FALL_MOST };
+    static struct units taken[FALLEN];
+    segment_set_purge_limit(LIMIT);
+    take_units(taken, FALLEN);
+    return_units(taken, FALLEN, false);
+    assert_in_range(segment_dirty_units(), 0, LIMIT);
 }
 
 int main(int argc, char **argv)
@@ -409,6 +447,12 @@ int main(int argc, char **argv)
     const struct CMUnitTest gaps[] = {cmocka_unit_test(test_gaps_that_runs_leave_stay)};
     if (argc > 1 && strcmp(argv[1], "gaps") == 0)
         return RUN_TESTS(gaps);
+    const struct CMUnitTest falls[] = {
+        cmocka_unit_test(test_the_fall_of_who_only_frees_leaves_nothing),
+        cmocka_unit_test(test_what_a_fall_leaves_stays_for_a_while),
+    };
+    if (argc > 1 && strcmp(argv[1], "falls") == 0)
+        return RUN_TESTS(falls);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dirty_units_are_bounded),
         cmocka_unit_test(test_what_stays_for_heaps_goes_with_them),

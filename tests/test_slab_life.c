@@ -939,6 +939,9 @@ static void test_who_comes_again(void **state)
     for (int i = 0; i < 1000; i++)
         owned_returns(&a, 1000);
     assert_false(owned_returns(&a, 1));
+    owned_takes(&a, 4000);
+    owned_begin(&a); /* another thread's now */
+    assert_false(owned_returns(&a, 2));
 }
 
 /* Of what is free, else of what was not cut yet; by whichever heap comes. */

@@ -1,6 +1,6 @@
 /*
- * test_swing.c: what has fallen and risen again counts, and for how long; growth, the first fall
- * and what merely stays in use do not; and what swings deep is told from what does so often.
+ * test_swing.c: what has fallen and risen again counts, and for how long, and what has just fallen;
+ * growth and what merely stays in use do not; and what swings deep is told from what does so often.
  */
 #include "testing.h"
 
@@ -71,6 +71,31 @@ static void test_a_swing_over_two_windows(void **state)
     let_a_window_pass(&s);
     swing_take(&s, 70);
     assert_int_equal(swing_width(&s), 70);
+}
+
+/* What falls counts at once, up to a bound, and half of it is forgotten with each window. */
+static void test_a_fall(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_set_fall_most(&s, 60);
+    swing_width(&s);
+    swing_take(&s, 200);
+    swing_return(&s, 100, false); /* by who may not come again */
+    assert_int_equal(swing_fall(&s), 0);
+    swing_take(&s, 100);
+    swing_return(&s, 40, true);
+    assert_int_equal(swing_fall(&s), 40);
+    swing_take(&s, 30);
+    assert_int_equal(swing_fall(&s), 10);
+    swing_take(&s, 30);
+    assert_int_equal(swing_fall(&s), 0);
+    swing_return(&s, 100, true);
+    assert_int_equal(swing_fall(&s), 60);
+    let_a_window_pass(&s);
+    assert_int_equal(swing_fall(&s), 30);
+    let_a_window_pass(&s);
+    assert_int_equal(swing_fall(&s), 15);
 }
 
 static void fall_and_rise(struct swing *s, long to, int times)
@@ -165,6 +190,7 @@ int main(void)
         cmocka_unit_test(test_what_rises_again_counts),
         cmocka_unit_test(test_it_is_forgotten),
         cmocka_unit_test(test_a_swing_over_two_windows),
+        cmocka_unit_test(test_a_fall),
         cmocka_unit_test(test_often_is_deep_and_three_times),
         cmocka_unit_test(test_small_swings_say_nothing_of_large_ones),
         cmocka_unit_test(test_often_is_of_late),

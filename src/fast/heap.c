@@ -352,7 +352,7 @@ static struct heap *heap_obtain(void)
     if (h == NULL)
         return NULL;
     set_now(h);
-    owned_look_around(&h->owned);
+    owned_begin(&h->owned);
     return h;
 }
 

@@ -23,6 +23,8 @@
 #define DIRTY_GROUPS_MOST  64u /* groups that are searched for dirty units */
 #define DIRTY_LOOKS_RUN    8u  /* segments, where a run is looked for */
 #define SWING_MARGIN       4   /* of the limit, a part as large stays beyond what use swings by */
+#define PURGE_LIMIT        128 /* units, 8 MiB, if nobody says otherwise */
+#define FALL_MOST          8   /* times the limit: what stays of a fall */
 #define HEAP_SHARE         8   /* of the limit, a part as large may stay for each heap */
 #define HEAPS_MOST         32  /* that count */
 #define MISFIT_SHARE       2   /* of what is in use, a part as large may not fit */
@@ -40,7 +42,7 @@ static _Atomic(uint64_t) dirty_hints[GROUPS]; /* the same: dirty units among the
 static _Atomic(uint32_t) segments_made;       /* atomic: indices given out */
 static lf_stack spare;                        /* segment descriptors without memory */
 static _Atomic(long) dirty_units;             /* atomic, relaxed: a count */
-static struct swing in_use;                   /* units */
+static struct swing in_use = {.fall_most = FALL_MOST * PURGE_LIMIT}; /* units */
 /* Units of runs that were taken clean, though as many were dirty. Atomic and relaxed. */
 static struct {
     _Alignas(HAK_CACHE_LINE) _Atomic(long) now; /* in this window */
@@ -50,8 +52,8 @@ static struct {
 static _Atomic(uint32_t) dirty_group; /* atomic, relaxed: a hint, of the last return */
 static _Atomic(long) empty_segments;  /* atomic, relaxed: a count */
 static _Atomic(long) refused_units;   /* atomic, relaxed: dirty ones the system keeps (mlock) */
-static _Atomic(long) purge_limit_units = 128; /* atomic, relaxed: 8 MiB */
-static _Atomic(long) heaps;                   /* atomic, relaxed: in use */
+static _Atomic(long) purge_limit_units = PURGE_LIMIT; /* atomic, relaxed */
+static _Atomic(long) heaps;                           /* atomic, relaxed: in use */
 static struct huge_kind huge = {.used_least = MIB(16)};
 
 static unsigned lowest(uint64_t bits)
@@ -646,7 +648,9 @@ bool segment_keeps_dirty(void)
 void segment_set_purge_limit(long units)
 {
     const long most = LONG_MAX / 16; /* what is in use, and for heaps, comes on top */
-    atomic_store_explicit(&purge_limit_units, min_long(units, most), memory_order_relaxed);
+    units = min_long(units, most);
+    atomic_store_explicit(&purge_limit_units, units, memory_order_relaxed);
+    swing_set_fall_most(&in_use, units * FALL_MOST);
 }
 
 /* In use, 1 at least. */
@@ -682,6 +686,12 @@ static long comes_back(void)
     return min_long(swing_width(&in_use), fallen + swing_used(&in_use) / MISFIT_SHARE);
 }
 
+/* What it has just fallen by, the same. */
+static long fallen(void)
+{
+    return min_long(swing_fall(&in_use), total_fallen() / (long)UNIT_SIZE);
+}
+
 /* Runs of steady use, in sizes of all kinds, leave gaps in which the next does not fit. Where that
  * is what happens, the gaps must not be purged to make room for it: it is in the next moment that
  * one of them is large enough. */
@@ -704,7 +714,7 @@ static long dirty_most(void)
     long wanted = comes_back() + limit / SWING_MARGIN;
     if (!swing_is_often(&in_use))
         wanted = min_long(wanted, limit + dirty_more(limit));
-    wanted = max_long(wanted, limit + misfit_units());
+    wanted = max_long(wanted, limit + max_long(misfit_units(), fallen()));
     return limit == 0 ? 0 : max_long(limit, max_long(wanted, swing_used(&in_use) / 8));
 }
 

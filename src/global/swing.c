@@ -4,6 +4,7 @@
  * SYNCHRONIZATION: see swing.h.
  */
 #include "swing.h"
+#include "variant.h"
 #include "window.h"
 
 static bool has_fallen(struct swing *s)
@@ -31,10 +32,20 @@ static void count_deep(struct swing *s, long peak)
     window_set(&s->deep_peak, peak);
 }
 
+/* One heap for all threads can't tell who takes from who only frees. */
+static void count_fall(struct swing *s, long amount)
+{
+    long fall = swing_fall(s), most = VARIANT_HEAP_PER_THREAD ? window_get(&s->fall_most) : 0;
+    long now = min_long(max_long(fall + amount, 0), most);
+    if (now != fall)
+        window_set(&s->fall, now);
+}
+
 void swing_take(struct swing *s, long amount)
 {
     long used = atomic_fetch_add_explicit(&s->used, amount, memory_order_relaxed) + amount;
     long peak = window_get(&s->peak);
+    count_fall(s, -amount);
     window_raise(&s->rise, min_long(used, peak) - window_get(&s->low));
     window_raise(&s->high, used);
     /* First the low: one from before this peak would look like a swing. */
@@ -50,7 +61,10 @@ void swing_return(struct swing *s, long amount, bool comes_again)
     long used = atomic_fetch_sub_explicit(&s->used, amount, memory_order_relaxed) - amount;
     if (used < window_get(&s->low))
         window_set(&s->low, used);
-    if (comes_again && !has_fallen(s) && used < window_get(&s->peak) / 2)
+    if (!comes_again)
+        return;
+    count_fall(s, amount);
+    if (!has_fallen(s) && used < window_get(&s->peak) / 2)
         set_fallen(s, true);
 }
 
@@ -59,6 +73,7 @@ static void next_window(struct swing *s)
     long used = swing_used(s);
     window_set(&s->rise_before, window_get(&s->rise));
     window_set(&s->rise, 0);
+    window_set(&s->fall, window_get(&s->fall) / 2);
     window_set(&s->deep_before, window_get(&s->deep));
     window_set(&s->deep, 0);
     window_set(&s->peak, window_get(&s->high));

@@ -3,8 +3,9 @@
  *
  * Memory that was given back to the system and is wanted again costs its pages anew; memory that is
  * kept and not wanted is waste. What use has fallen by and risen to again will likely be wanted
- * once more, so that much is worth keeping. The first fall proves nothing yet, nor does growth, nor
- * what merely stays in use.
+ * once more, so that much is worth keeping. Growth proves nothing, nor does what merely stays in
+ * use. The first fall proves little: what it leaves is worth keeping up to a bound, for a while,
+ * and if it is the work of who takes as well.
  *
  * It swings often if it fell below half of its peak, and rose to three quarters of it again,
  * SWING_OFTEN times in the two windows; where the peak has more than doubled since, these do not
@@ -36,6 +37,9 @@ struct swing {
     _Atomic(long)
         rise; /* how far use rose again from `low`, up to `peak` at most: in this window */
     _Atomic(bool) has_fallen; /* below half of the peak, and not risen again yet */
+    /* How far use fell by the work of who takes as well, and has not risen again; what counts of
+     * that. Half is forgotten with each window. */
+    _Atomic(long) fall, fall_most;
 
     _Atomic(long) rise_before; /* of the window before */
     _Atomic(long) deep;        /* how often it rose again after it had fallen: in this window */
@@ -56,6 +60,17 @@ bool swing_is_often(struct swing *s);
 HAK_INLINE long swing_used(struct swing *s)
 {
     return atomic_load_explicit(&s->used, memory_order_relaxed);
+}
+
+/* How far it fell; as of when swing_width was asked last. */
+HAK_INLINE long swing_fall(struct swing *s)
+{
+    return atomic_load_explicit(&s->fall, memory_order_relaxed);
+}
+
+HAK_INLINE void swing_set_fall_most(struct swing *s, long most)
+{
+    atomic_store_explicit(&s->fall_most, most, memory_order_relaxed);
 }
 
 /* Of what was counted wrong, in the child of a fork. */

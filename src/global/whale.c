@@ -20,10 +20,11 @@
 #define CACHE_SLOTS     32u
 #define CACHE_AGE_MS    1000u
 #define TAKE_TRIES      4
-#define SPARSE_MOST     16 /* times as many bytes as hold memory may be mapped */
-#define KEPT_SHARE      2  /* of what is in use, a part as large may be in the cache */
-#define SWING_MOST      5  /* times the limit: as much more, where use swings by it */
-#define SLACK_SHARE     2  /* of a whale, a part as large may be more than was asked for */
+#define SPARSE_MOST     16     /* times as many bytes as hold memory may be mapped */
+#define KEPT_SHARE      2      /* of what is in use, a part as large may be in the cache */
+#define CACHE_LIMIT     MIB(8) /* if nobody says otherwise */
+#define SWING_MOST      5      /* times the limit: as much more, where use swings by it, or falls */
+#define SLACK_SHARE     2      /* of a whale, a part as large may be more than was asked for */
 #define ASK_OFTEN       8u /* one free in so many that may not fit: the system is asked what it holds */
 #define ASK_SELDOM      16u /* the same, where it says what it has said before */
 #define LENT_SHARE      4   /* of what is in use, a part as large may be lent, and the limit */
@@ -45,15 +46,16 @@ struct whale {
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
-static _Atomic(size_t) cached_bytes;               /* atomic, relaxed: of what is in the cache */
-static _Atomic(size_t) cached_resident;            /* the same: what of it holds memory */
-static _Atomic(size_t) cache_limit_bytes = MIB(8); /* atomic, relaxed */
+static _Atomic(size_t) cached_bytes;    /* atomic, relaxed: of what is in the cache */
+static _Atomic(size_t) cached_resident; /* the same: what of it holds memory */
+static _Atomic(size_t) cache_limit_bytes = CACHE_LIMIT; /* atomic, relaxed */
 static _Atomic(unsigned) touched = PARTS; /* atomic, relaxed: parts of a whale that hold memory */
 static _Atomic(unsigned) estimates;       /* atomic, relaxed: a count */
 static _Atomic(unsigned) ask_every = ASK_OFTEN; /* atomic, relaxed */
-static struct swing in_use;                     /* bytes, of whales that are not in the cache */
-static _Atomic(size_t) lent_bytes;              /* atomic, relaxed: of all whales in use */
-static lf_stack spare;                          /* descriptors of no whale */
+static struct swing in_use = {
+    .fall_most = SWING_MOST * CACHE_LIMIT}; /* bytes, of whales that are not in the cache */
+static _Atomic(size_t) lent_bytes;          /* atomic, relaxed: of all whales in use */
+static lf_stack spare;                      /* descriptors of no whale */
 static struct huge_kind huge;
 
 static struct whale *whale_of(const void *p)
@@ -182,13 +184,14 @@ static size_t really_used(void)
 }
 
 /* How much memory may be kept: a least, a part of what is in use, so that one that is wanted may
- * fit, and as much as use swings by (as far as units have not taken it over), within bounds where
- * that is not often. */
+ * fit, and as much as use swings by, or has just fallen by (as far as units have not taken it
+ * over), within bounds where it does not swing often. */
 static size_t cache_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
     size_t used = really_used();
-    size_t width = (size_t)min_long(swing_width(&in_use), total_fallen());
+    long wanted = max_long(swing_width(&in_use), swing_fall(&in_use));
+    size_t width = (size_t)min_long(wanted, total_fallen());
     if (!swing_is_often(&in_use))
         width = min_size(width, limit * SWING_MOST);
     return limit == 0 ? 0 : limit + used / KEPT_SHARE + width;
@@ -482,6 +485,7 @@ size_t whale_cached_bytes(void)
 void whale_set_cache_limit(size_t bytes)
 {
     atomic_store_explicit(&cache_limit_bytes, bytes, memory_order_relaxed);
+    swing_set_fall_most(&in_use, (long)bytes * SWING_MOST);
 }
 
 /* ---- the interface ---- */

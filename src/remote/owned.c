@@ -315,6 +315,12 @@ void owned_look_around(struct owned *o)
     o->idle_most = max_size(o->claim_most, OWNED_IDLE_LEAST);
 }
 
+void owned_begin(struct owned *o)
+{
+    o->taken = o->returned = 0;
+    owned_look_around(o);
+}
+
 /* Of a slab that o has just claimed. */
 static void take_over(struct owned *o, struct slab *s)
 {

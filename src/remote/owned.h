@@ -125,6 +125,8 @@ HAK_INLINE void owned_put_one(struct owned *o, struct slab *s, struct block *b, 
 
 /* Its bounds anew, by how many heaps there are now, and how much is in use. */
 void owned_look_around(struct owned *o);
+/* The same, for a new thread: what the last one took and returned says nothing of it. */
+void owned_begin(struct owned *o);
 /* Takes over what others have freed into the oldest partial slab of a class. By turns it looks at
  * all. */
 void owned_look_at_oldest(struct owned *o, unsigned class_no);
