@@ -158,16 +158,19 @@ static void test_often_is_of_late(void **state)
     assert_false(swing_is_often(&s));
 }
 
-/* Both windows are over when nobody has asked for as long as both. */
+/* All windows are over that have passed while nobody asked. */
 static void test_forgotten_without_asking(void **state)
 {
     (void)state;
     struct swing s = {0};
+    swing_set_fall_most(&s, 80);
     swing_often(&s);
-    usleep(WINDOW_MS * 1000);
+    swing_return(&s, 80, true);
+    usleep(2 * WINDOW_MS * 1000);
     let_a_window_pass(&s);
     assert_int_equal(swing_width(&s), 0);
     assert_false(swing_is_often(&s));
+    assert_int_equal(swing_fall(&s), 10);
 }
 
 /* Where one takes and another returns, it has swung, but is not often. */

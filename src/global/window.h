@@ -13,7 +13,8 @@
 #include "base.h"
 #include "os.h"
 
-#define WINDOW_MS 1000u
+#define WINDOW_MS    1000u
+#define WINDOWS_MOST 10u /* after which nothing is left of what is halved with each */
 
 HAK_INLINE long window_get(_Atomic(long) *value)
 {
@@ -32,19 +33,20 @@ HAK_INLINE void window_raise(_Atomic(long) *value, long to)
         window_set(value, to);
 }
 
-/* How many windows have ended: none, that which was under way, or two, if nobody asked for so long.
+/* How many windows have ended: none, that which was under way, or more, if nobody asked for so long.
  * One thread only is told. `since`: in milliseconds, when this one began; 0: nobody has asked. */
 HAK_INLINE unsigned windows_ended(_Atomic(uint64_t) *since)
 {
     uint64_t began = atomic_load_explicit(since, memory_order_relaxed);
     uint64_t now = os_milliseconds(); /* after `began`: never less */
-    if (began != 0 && now - began <= WINDOW_MS)
+    if (began != 0 && now - began < WINDOW_MS)
         return 0;
     if (!atomic_compare_exchange_strong_explicit(since, &began, now, memory_order_relaxed,
                                                  memory_order_relaxed) ||
         began == 0)
         return 0;
-    return now - began > 2 * WINDOW_MS ? 2 : 1;
+    uint64_t ended = (now - began) / WINDOW_MS;
+    return ended < WINDOWS_MOST ? (unsigned)ended : WINDOWS_MOST;
 }
 
 #endif
