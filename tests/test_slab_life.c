@@ -930,7 +930,7 @@ static void test_links_of_classes_out_of_use_are_cleared(void **state)
 static void test_who_comes_again(void **state)
 {
     (void)state;
-    assert_false(owned_returns(&a, 2));
+    assert_false(owned_returns(&a, 1));
     owned_takes(&a, 1);
     assert_true(owned_returns(&a, 1));
     assert_false(owned_returns(&a, 1));
@@ -941,7 +941,7 @@ static void test_who_comes_again(void **state)
     assert_false(owned_returns(&a, 1));
     owned_takes(&a, 4000);
     owned_begin(&a); /* another thread's now */
-    assert_false(owned_returns(&a, 2));
+    assert_false(owned_returns(&a, 1));
 }
 
 /* Of what is free, else of what was not cut yet; by whichever heap comes. */

@@ -87,7 +87,7 @@ void owned_takes(struct owned *o, size_t units)
 
 bool owned_comes_again(const struct owned *o)
 {
-    return o->taken >= o->returned / TAKEN_LEAST;
+    return o->taken * TAKEN_LEAST >= o->returned;
 }
 
 bool owned_returns(struct owned *o, size_t units)
