@@ -34,10 +34,10 @@ static void *unkeep(struct runs *r, unsigned i)
     return p;
 }
 
-static void send_back(struct runs *r, unsigned i)
+static void send_back(struct runs *r, unsigned i, bool comes_again)
 {
     if (r->run[i] != NULL)
-        run_free(unkeep(r, i), true);
+        run_free(unkeep(r, i), comes_again);
 }
 
 static bool fits(unsigned units, unsigned wanted)
@@ -85,9 +85,9 @@ void runs_keep(struct runs *r, void *p)
         return;
     }
     unsigned i = next_slot(r);
-    send_back(r, i);
+    send_back(r, i, true);
     while (r->kept + units > r->most)
-        send_back(r, i = next_slot(r));
+        send_back(r, i = next_slot(r), true);
     put(r, i, p, units);
 }
 
@@ -96,7 +96,7 @@ void runs_drop_one(struct runs *r)
     for (unsigned tries = RUNS_MOST; tries > 0; tries--) {
         unsigned i = next_slot(r);
         if (r->run[i] != NULL) {
-            send_back(r, i);
+            send_back(r, i, false);
             return;
         }
     }
@@ -105,7 +105,7 @@ void runs_drop_one(struct runs *r)
 void runs_drop(struct runs *r)
 {
     for (unsigned i = 0; i < RUNS_MOST; i++)
-        send_back(r, i);
+        send_back(r, i, false);
 }
 
 void runs_age(struct runs *r)

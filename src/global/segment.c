@@ -650,7 +650,7 @@ void segment_set_purge_limit(long units)
     const long most = LONG_MAX / 16; /* what is in use, and for heaps, comes on top */
     units = min_long(units, most);
     atomic_store_explicit(&purge_limit_units, units, memory_order_relaxed);
-    swing_set_fall_most(&in_use, units * FALL_MOST);
+    swing_set_fall_most(&in_use, swing_fall_bound(units, PURGE_LIMIT, FALL_MOST));
 }
 
 /* In use, 1 at least. */
@@ -707,7 +707,7 @@ static long misfit_units(void)
 
 /* At least the limit, and what will be wanted again (and a little more, that estimates may differ).
  * But nobody may be there to give it back once the program does no more: so where it does not swing
- * often, what stays is bounded by what is in use. */
+ * often, what stays is bounded by what is in use, or else by the limit. */
 static long dirty_most(void)
 {
     long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);

@@ -6,8 +6,9 @@
  * them ("dirty") are bounded, over the whole process, by purge_limit_units, or by what use swings
  * by (swing.h) and a quarter of the limit, if that is more; where it does not swing often, up to
  * what is in use and half of the limit, or an eighth of it for each heap of 32 at most, beyond the
- * limit. Or by the limit and what runs have not fitted into, up to half of what is in use. More are
- * given back to the system, a part at each return.
+ * limit. Or by the limit and what runs have not fitted into, up to half of what is in use, or what
+ * use has just fallen by, up to eight times the limit. More are given back to the system, a part at
+ * each return.
  *
  * SYNCHRONIZATION. `free` is claimed and returned by CAS: taking a bit is acquire, returning it is
  * release, and whoever took a bit has the unit alone, its bit in `dirty` and its slab descriptor

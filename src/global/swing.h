@@ -14,7 +14,8 @@
  * that. The fall must be the work of who takes as well: where one makes what another frees, nobody
  * may come again.
  *
- * Two windows of time are remembered, that which is under way and the one before (window.h).
+ * Two windows of time are remembered, that which is under way and the one before (window.h); of a
+ * fall, half with each that ends.
  *
  * SYNCHRONIZATION: all fields are atomic and relaxed, and a window is ended by who changes `since`.
  * Threads that meet may lose each other's highs and lows, and one that is stopped between its count
@@ -66,6 +67,13 @@ HAK_INLINE long swing_used(struct swing *s)
 HAK_INLINE long swing_fall(struct swing *s)
 {
     return atomic_load_explicit(&s->fall, memory_order_relaxed);
+}
+
+/* What counts of a fall: so many times the limit. Who has set a higher one than is usual wants no
+ * more than that. */
+HAK_INLINE long swing_fall_bound(long limit, long usual, long times)
+{
+    return limit <= usual ? limit * times : max_long(usual * times, limit);
 }
 
 HAK_INLINE void swing_set_fall_most(struct swing *s, long most)

@@ -190,7 +190,7 @@ static size_t cache_most(void)
 {
     size_t limit = atomic_load_explicit(&cache_limit_bytes, memory_order_relaxed);
     size_t used = really_used();
-    long wanted = max_long(swing_width(&in_use), swing_fall(&in_use));
+    long swung = swing_width(&in_use), wanted = max_long(swung, swing_fall(&in_use));
     size_t width = (size_t)min_long(wanted, total_fallen());
     if (!swing_is_often(&in_use))
         width = min_size(width, limit * SWING_MOST);
@@ -485,7 +485,7 @@ size_t whale_cached_bytes(void)
 void whale_set_cache_limit(size_t bytes)
 {
     atomic_store_explicit(&cache_limit_bytes, bytes, memory_order_relaxed);
-    swing_set_fall_most(&in_use, (long)bytes * SWING_MOST);
+    swing_set_fall_most(&in_use, swing_fall_bound((long)bytes, CACHE_LIMIT, SWING_MOST));
 }
 
 /* ---- the interface ---- */

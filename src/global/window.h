@@ -14,7 +14,7 @@
 #include "os.h"
 
 #define WINDOW_MS    1000u
-#define WINDOWS_MOST 10u /* after which nothing is left of what is halved with each */
+#define WINDOWS_MOST 10u /* after which next to nothing is left of what is halved */
 
 HAK_INLINE long window_get(_Atomic(long) *value)
 {
