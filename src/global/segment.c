@@ -680,16 +680,9 @@ static long dirty_more(long limit)
 
 /* What use swings by, as far as whales have not taken it over. Runs may not fit what was freed:
  * hence a part of what is in use, as well. */
-static long comes_back(void)
+static long comes_back(long fallen)
 {
-    long fallen = total_fallen() / (long)UNIT_SIZE;
     return min_long(swing_width(&in_use), fallen + swing_used(&in_use) / MISFIT_SHARE);
-}
-
-/* What it has just fallen by, the same. */
-static long fallen(void)
-{
-    return min_long(swing_fall(&in_use), total_fallen() / (long)UNIT_SIZE);
 }
 
 /* Runs of steady use, in sizes of all kinds, leave gaps in which the next does not fit. Where that
@@ -711,10 +704,12 @@ static long misfit_units(void)
 static long dirty_most(void)
 {
     long limit = atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
-    long wanted = comes_back() + limit / SWING_MARGIN;
+    long fallen = total_fallen() / (long)UNIT_SIZE;
+    long wanted = comes_back(fallen) + limit / SWING_MARGIN;
     if (!swing_is_often(&in_use))
         wanted = min_long(wanted, limit + dirty_more(limit));
-    wanted = max_long(wanted, limit + max_long(misfit_units(), fallen()));
+    long fell = min_long(swing_fall(&in_use), fallen); /* just now, the same */
+    wanted = max_long(wanted, limit + max_long(misfit_units(), fell));
     return limit == 0 ? 0 : max_long(limit, max_long(wanted, swing_used(&in_use) / 8));
 }
 
