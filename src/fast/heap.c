@@ -40,7 +40,8 @@
 #define CLOCKS_LONG    4096u   /* less than a second */
 #define CLOCKS_IDLE    1024u   /* about a tenth of a second */
 
-VARIANT_HEAP_STORAGE struct heap *heap_current = (struct heap *)(void *)front.nothing[HEAP_START];
+VARIANT_HEAP_STORAGE struct heap *heap_current =
+    (struct heap *)(uintptr_t)front.nothing[HEAP_START];
 static VARIANT_HEAP_STORAGE struct heap *heap_held VARIANT_HEAP_MODEL;
 
 static lf_stack parked;

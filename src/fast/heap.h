@@ -90,7 +90,7 @@ extern VARIANT_HEAP_STORAGE struct heap *heap_current VARIANT_HEAP_MODEL;
 
 HAK_INLINE struct heap *heap_sentinel(enum heap_sentinel which)
 {
-    return (struct heap *)(void *)(front_base()->nothing[which]);
+    return (struct heap *)(uintptr_t)front_base()->nothing[which];
 }
 
 HAK_INLINE bool heap_is_sentinel(const struct heap *h)

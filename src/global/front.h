@@ -2,20 +2,15 @@
  * front.h: what malloc and free read on every call besides the thread's own heap, in one object:
  * the compiler then finds all of it from one address.
  *
- * SYNCHRONIZATION: `nothing` and `bin_place` are constant; a root entry is atomic, and set once
- * (global/registry.h).
+ * SYNCHRONIZATION: constant, and in pages that cannot be written to.
  */
 #ifndef HAK_FRONT_H
 #define HAK_FRONT_H
 
 #include "base.h"
-#include "processor.h"
 
 #define SIZE_GRANULE  16
 #define SIZE_TINY_MAX KIB(1)
-
-#define LEAF_SHIFT      (PROCESSOR_ADDRESS_BITS - 12)
-#define REGISTRY_LEAVES ((size_t)1 << (PROCESSOR_ADDRESS_BITS - LEAF_SHIFT))
 
 /* A heap that has nothing is zeroes, but for two words (heap.h: `strange` and `near`). */
 #define FRONT_NOTHINGS     3
@@ -28,17 +23,16 @@
 struct front {
     char nothing[FRONT_NOTHINGS][FRONT_NOTHING]; /* the sentinel heaps (fast/heap.h) */
     uint16_t bin_place[SIZE_TINY_MAX + 1];       /* by bytes (global/size_class.h) */
-    _Atomic(uintptr_t) root[REGISTRY_LEAVES];    /* (global/registry.h) */
 };
 
-extern _Alignas(HAK_CACHE_LINE) struct front front;
+extern _Alignas(HAK_CACHE_LINE) const struct front front;
 
 /* &front, hidden from the compiler as a constant: it then adds the places of the parts to the
  * address, where they cost nothing, and not to the index. An index of 32 bits keeps it from doing
  * so likewise. */
-HAK_INLINE struct front *front_base(void)
+HAK_INLINE const struct front *front_base(void)
 {
-    struct front *base = &front;
+    const struct front *base = &front;
     HAK_OPAQUE(base);
     return base;
 }

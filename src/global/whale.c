@@ -735,8 +735,8 @@ void whale_take_back(void)
     atomic_store_explicit(&lent_bytes, 0, memory_order_relaxed);
     swing_set_used(&in_use, 0);
     for (size_t i = 0; i < REGISTRY_LEAVES; i++) {
-        uintptr_t words = atomic_load_explicit(&front.root[i], memory_order_acquire);
-        if (words != REGISTRY_NOTHING(i))
-            each_whale((struct registry_leaf *)(words + REGISTRY_BIAS(i)), take_back);
+        struct registry_leaf *leaf = atomic_load_explicit(&registry_root[i], memory_order_acquire);
+        if (leaf != NULL)
+            each_whale(leaf, take_back);
     }
 }
