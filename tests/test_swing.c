@@ -133,10 +133,53 @@ static void test_often_is_deep_and_three_times(void **state)
     fall_and_rise(&s, 49, SWING_OFTEN - 1);
     assert_false(swing_is_often(&s));
     swing_return(&s, 100, true);
-    swing_take(&s, 75); /* not above three quarters */
+    swing_take(&s, 49); /* not half of what it fell by */
     fall_and_rise(&s, 0, 100);
     assert_false(swing_is_often(&s));
     swing_take(&s, 1);
+    assert_true(swing_is_often(&s));
+}
+
+/* One phase that needs more than the others does not hide that they swing. */
+static void test_phases_need_not_be_alike(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_take(&s, 100);
+    for (int i = 0; i < SWING_OFTEN; i++) {
+        assert_false(swing_is_often(&s));
+        swing_return(&s, swing_used(&s), true);
+        swing_take(&s, 60);
+    }
+    assert_true(swing_is_often(&s));
+}
+
+/* Nor is what falls by steps, and a little back at each. */
+static void test_to_fall_by_steps_is_not_to_swing(void **state)
+{
+    (void)state;
+    static const long steps[] = {49, 24, 11, 5};
+    struct swing s = {0};
+    swing_take(&s, 100);
+    fall_and_rise(&s, 0, 1);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        swing_return(&s, swing_used(&s) - steps[i], true);
+        swing_take(&s, 1);
+    }
+    assert_false(swing_is_often(&s));
+}
+
+/* What it had come to is forgotten with the peak. */
+static void test_an_old_crest_is_forgotten(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_width(&s);
+    swing_take(&s, 1000);
+    swing_return(&s, 900, true);
+    let_a_window_pass(&s);
+    let_a_window_pass(&s);
+    fall_and_rise(&s, 0, SWING_OFTEN);
     assert_true(swing_is_often(&s));
 }
 
@@ -211,6 +254,9 @@ int main(void)
         cmocka_unit_test(test_a_fall),
         cmocka_unit_test(test_what_counts_of_a_fall),
         cmocka_unit_test(test_often_is_deep_and_three_times),
+        cmocka_unit_test(test_phases_need_not_be_alike),
+        cmocka_unit_test(test_to_fall_by_steps_is_not_to_swing),
+        cmocka_unit_test(test_an_old_crest_is_forgotten),
         cmocka_unit_test(test_small_swings_say_nothing_of_large_ones),
         cmocka_unit_test(test_often_is_of_late),
         cmocka_unit_test(test_forgotten_without_asking),

@@ -22,14 +22,39 @@ static bool was_as_high(struct swing *s, long peak)
     return peak / 2 <= window_get(&s->deep_peak);
 }
 
-static void count_deep(struct swing *s, long peak)
+static void count_deep(struct swing *s, long used, long peak)
 {
     bool counts = was_as_high(s, peak);
     set_fallen(s, false);
+    window_set(&s->crest, used);
     window_set(&s->deep, counts ? window_get(&s->deep) + 1 : 1);
     if (!counts)
         window_set(&s->deep_before, 0);
     window_set(&s->deep_peak, peak);
+}
+
+static bool has_risen(struct swing *s, long used)
+{
+    long trough = window_get(&s->trough);
+    return used - trough >= (window_get(&s->crest) - trough) / 2;
+}
+
+static void watch_rise(struct swing *s, long used, long peak)
+{
+    if (!has_fallen(s))
+        window_raise(&s->crest, used);
+    else if (has_risen(s, used))
+        count_deep(s, used, peak);
+}
+
+static void watch_fall(struct swing *s, long used, bool comes_again)
+{
+    bool fell = has_fallen(s);
+    if (fell ? used >= window_get(&s->trough) : !comes_again || used >= window_get(&s->crest) / 2)
+        return;
+    window_set(&s->trough, used);
+    if (!fell)
+        set_fallen(s, true);
 }
 
 /* One heap for all threads can't tell who takes from who only frees. */
@@ -52,8 +77,7 @@ void swing_take(struct swing *s, long amount)
     if (used > peak)
         window_raise(&s->low, used);
     window_raise(&s->peak, used);
-    if (has_fallen(s) && used > peak - peak / 4)
-        count_deep(s, peak);
+    watch_rise(s, used, peak);
 }
 
 void swing_return(struct swing *s, long amount, bool comes_again)
@@ -61,11 +85,9 @@ void swing_return(struct swing *s, long amount, bool comes_again)
     long used = atomic_fetch_sub_explicit(&s->used, amount, memory_order_relaxed) - amount;
     if (used < window_get(&s->low))
         window_set(&s->low, used);
-    if (!comes_again)
-        return;
-    count_fall(s, amount);
-    if (!has_fallen(s) && used < window_get(&s->peak) / 2)
-        set_fallen(s, true);
+    watch_fall(s, used, comes_again);
+    if (comes_again)
+        count_fall(s, amount);
 }
 
 static void next_window(struct swing *s)
@@ -77,6 +99,7 @@ static void next_window(struct swing *s)
     window_set(&s->deep_before, window_get(&s->deep));
     window_set(&s->deep, 0);
     window_set(&s->peak, window_get(&s->high));
+    window_set(&s->crest, min_long(window_get(&s->crest), window_get(&s->high)));
     window_set(&s->high, used);
     window_set(&s->low, used);
 }

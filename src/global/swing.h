@@ -7,9 +7,10 @@
  * use. The first fall proves little: what it leaves is worth keeping up to a bound, for a while,
  * and if it is the work of who takes as well.
  *
- * It swings often if it fell below half of its peak, and rose to three quarters of it again,
- * SWING_OFTEN times in the two windows; where the peak has more than doubled since, these do not
- * count. What is given back then costs its pages that often. Where it swings more seldom, or not as
+ * It swings often if it fell below half of what it had come to, and rose again by half of that
+ * fall, SWING_OFTEN times in the two windows; where the peak has more than doubled since, these do
+ * not count. Not to where it had been: phases of a program need as much as each needs, and one that
+ * needs more than the others would hide that they swing. What is given back then costs its pages that often. Where it swings more seldom, or not as
  * deep, the caller may bound what it keeps by what is in use, and no program loses much time to
  * that. The fall must be the work of who takes as well: where one makes what another frees, nobody
  * may come again.
@@ -37,7 +38,9 @@ struct swing {
     _Atomic(long) low;                           /* the least since the peak, or of this window */
     _Atomic(long)
         rise; /* how far use rose again from `low`, up to `peak` at most: in this window */
-    _Atomic(bool) has_fallen; /* below half of the peak, and not risen again yet */
+    _Atomic(long) crest;      /* the most since it last rose again, and of the two windows */
+    _Atomic(long) trough;     /* if it has fallen: the least since */
+    _Atomic(bool) has_fallen; /* below half of the crest, and not risen again yet */
     /* How far use fell by the work of who takes as well, and has not risen again; what counts of
      * that. Half is forgotten with each window. */
     _Atomic(long) fall, fall_most;
