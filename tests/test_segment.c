@@ -356,6 +356,10 @@ static void test_foreign_addresses(void **state)
     assert_int_equal(registry_word(NULL), UNIT_FOREIGN);
     assert_int_equal(registry_word((void *)(((uintptr_t)1 << PROCESSOR_ADDRESS_BITS) - 1)),
                      UNIT_FOREIGN);
+    /* Not an address that anything can have. */
+    for (unsigned bit = PROCESSOR_ADDRESS_BITS; bit < 64; bit++)
+        assert_int_equal(registry_word((void *)((uintptr_t)1 << bit)), UNIT_FOREIGN);
+    assert_int_equal(registry_word((void *)UINTPTR_MAX), UNIT_FOREIGN);
 }
 
 /* Where use swings often, all of it stays. The last of all tests: it goes for the next second or

@@ -169,6 +169,31 @@ static void test_to_fall_by_steps_is_not_to_swing(void **state)
     assert_false(swing_is_often(&s));
 }
 
+/* Nor is half of what it once was: that is what it has come to, since it rose. */
+static void test_what_it_came_to_is_since_it_rose(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_take(&s, 100);
+    swing_return(&s, 100, true);
+    swing_take(&s, 75); /* once */
+    fall_and_rise(&s, 45, 100);
+    assert_false(swing_is_often(&s));
+}
+
+/* After a fall that stays there is nothing that it could rise to again. */
+static void test_to_stay_low_is_to_have_come_to_less(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_width(&s);
+    swing_take(&s, 100);
+    swing_return(&s, 60, true);
+    let_windows_pass(&s, 2);
+    swing_take(&s, 3);
+    assert_int_equal(atomic_load(&s.deep), 0);
+}
+
 /* What it had come to is forgotten with the peak. */
 static void test_an_old_crest_is_forgotten(void **state)
 {
@@ -256,6 +281,8 @@ int main(void)
         cmocka_unit_test(test_often_is_deep_and_three_times),
         cmocka_unit_test(test_phases_need_not_be_alike),
         cmocka_unit_test(test_to_fall_by_steps_is_not_to_swing),
+        cmocka_unit_test(test_what_it_came_to_is_since_it_rose),
+        cmocka_unit_test(test_to_stay_low_is_to_have_come_to_less),
         cmocka_unit_test(test_an_old_crest_is_forgotten),
         cmocka_unit_test(test_small_swings_say_nothing_of_large_ones),
         cmocka_unit_test(test_often_is_of_late),

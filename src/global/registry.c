@@ -9,12 +9,12 @@
 #include "os.h"
 #include "rcu.h"
 
-struct registry_leaf *_Atomic registry_root[REGISTRY_LEAVES];
+_Alignas(HAK_CACHE_LINE) struct registry_leaf *_Atomic registry_root[REGISTRY_LEAVES];
 
 static struct registry_leaf *leaf_make(const void *p)
 {
     struct registry_leaf *seen = registry_leaf_of(p);
-    if (seen != NULL)
+    if (seen != NULL || !registry_covers(p))
         return seen;
     struct registry_leaf *leaf = os_map(sizeof *leaf);
     if (leaf == NULL)

@@ -70,9 +70,17 @@ struct registry_leaf {
 
 extern struct registry_leaf *_Atomic registry_root[REGISTRY_LEAVES]; /* atomic; set once */
 
+/* Programs are given no other addresses; but what a program frees may be none. */
+HAK_INLINE bool registry_covers(const void *p)
+{
+    return (uintptr_t)p >> LEAF_SHIFT < REGISTRY_LEAVES;
+}
+
 /* The leaf of the addresses around p; NULL: there is none. */
 HAK_INLINE struct registry_leaf *registry_leaf_of(const void *p)
 {
+    if (HAK_UNLIKELY(!registry_covers(p)))
+        return NULL;
     return atomic_load_explicit(&registry_root[(uintptr_t)p >> LEAF_SHIFT], memory_order_acquire);
 }
 

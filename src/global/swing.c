@@ -7,25 +7,17 @@
 #include "variant.h"
 #include "window.h"
 
-static bool has_fallen(struct swing *s)
-{
-    return atomic_load_explicit(&s->has_fallen, memory_order_relaxed);
-}
-
-static void set_fallen(struct swing *s, bool fallen)
-{
-    atomic_store_explicit(&s->has_fallen, fallen, memory_order_relaxed);
-}
-
 static bool was_as_high(struct swing *s, long peak)
 {
     return peak / 2 <= window_get(&s->deep_peak);
 }
 
+/* Of those who see that it has risen, one counts it. */
 static void count_deep(struct swing *s, long used, long peak)
 {
     bool counts = was_as_high(s, peak);
-    set_fallen(s, false);
+    if (atomic_exchange_explicit(&s->trough, 0, memory_order_relaxed) == 0)
+        return;
     window_set(&s->crest, used);
     window_set(&s->deep, counts ? window_get(&s->deep) + 1 : 1);
     if (!counts)
@@ -33,28 +25,30 @@ static void count_deep(struct swing *s, long used, long peak)
     window_set(&s->deep_peak, peak);
 }
 
-static bool has_risen(struct swing *s, long used)
-{
-    long trough = window_get(&s->trough);
-    return used - trough >= (window_get(&s->crest) - trough) / 2;
-}
-
 static void watch_rise(struct swing *s, long used, long peak)
 {
-    if (!has_fallen(s))
+    long trough = window_get(&s->trough), least = trough - 1;
+    if (trough == 0)
         window_raise(&s->crest, used);
-    else if (has_risen(s, used))
+    else if (used - least >= (window_get(&s->crest) - least) / 2)
         count_deep(s, used, peak);
 }
 
 static void watch_fall(struct swing *s, long used, bool comes_again)
 {
-    bool fell = has_fallen(s);
-    if (fell ? used >= window_get(&s->trough) : !comes_again || used >= window_get(&s->crest) / 2)
-        return;
-    window_set(&s->trough, used);
-    if (!fell)
-        set_fallen(s, true);
+    long trough = window_get(&s->trough);
+    bool falls = trough != 0 ? used + 1 < trough : comes_again && used < window_get(&s->crest) / 2;
+    if (falls)
+        window_set(&s->trough, used + 1);
+}
+
+/* What stays as low for so long is the crest itself now. */
+static void lower_crest(struct swing *s, long high)
+{
+    long crest = min_long(window_get(&s->crest), high);
+    window_set(&s->crest, crest);
+    if (window_get(&s->trough) > crest / 2)
+        window_set(&s->trough, 0);
 }
 
 /* One heap for all threads can't tell who takes from who only frees. */
@@ -99,7 +93,7 @@ static void next_window(struct swing *s)
     window_set(&s->deep_before, window_get(&s->deep));
     window_set(&s->deep, 0);
     window_set(&s->peak, window_get(&s->high));
-    window_set(&s->crest, min_long(window_get(&s->crest), window_get(&s->high)));
+    lower_crest(s, window_get(&s->high));
     window_set(&s->high, used);
     window_set(&s->low, used);
 }

@@ -9,11 +9,11 @@
  *
  * It swings often if it fell below half of what it had come to, and rose again by half of that
  * fall, SWING_OFTEN times in the two windows; where the peak has more than doubled since, these do
- * not count. Not to where it had been: phases of a program need as much as each needs, and one that
- * needs more than the others would hide that they swing. What is given back then costs its pages that often. Where it swings more seldom, or not as
- * deep, the caller may bound what it keeps by what is in use, and no program loses much time to
- * that. The fall must be the work of who takes as well: where one makes what another frees, nobody
- * may come again.
+ * not count. It need not rise to where it had been: phases of a program need as much as each needs,
+ * and one that needs more than the others would hide that they swing. What is given back then costs
+ * its pages that often. Where it swings more seldom, or not as deep, the caller may bound what it
+ * keeps by what is in use, and no program loses much time to that. It must be the work of who takes
+ * as well that use comes to half: where one makes what another frees, nobody may come again.
  *
  * Two windows of time are remembered, that which is under way and the one before (window.h); of a
  * fall, half with each that ends.
@@ -31,26 +31,27 @@
 #define SWING_OFTEN 3
 
 struct swing {
-    /* Looked at in each call. */
+    /* What calls write to. */
     _Alignas(HAK_CACHE_LINE) _Atomic(long) used; /* in use now, in the caller's measure */
     _Atomic(long) high;                          /* the most of this window */
     _Atomic(long) peak;                          /* the most of this window and the one before */
     _Atomic(long) low;                           /* the least since the peak, or of this window */
-    _Atomic(long)
-        rise; /* how far use rose again from `low`, up to `peak` at most: in this window */
-    _Atomic(long) crest;      /* the most since it last rose again, and of the two windows */
-    _Atomic(long) trough;     /* if it has fallen: the least since */
-    _Atomic(bool) has_fallen; /* below half of the crest, and not risen again yet */
-    /* How far use fell by the work of who takes as well, and has not risen again; what counts of
-     * that. Half is forgotten with each window. */
-    _Atomic(long) fall, fall_most;
+    _Atomic(long) rise;   /* how far use rose from `low`, up to `peak` at most: in this window */
+    _Atomic(long) crest;  /* the most since it last rose again, and of the two windows */
+    _Atomic(long) trough; /* 1 more than the least since it fell below half of the crest; 0: it has
+                             not, or has risen again */
+    _Atomic(long) fall;   /* how far it fell by the work of who takes as well, and has not risen
+                             again; half is forgotten with each window */
 
+    _Atomic(long) fall_most;   /* what counts of that */
     _Atomic(long) rise_before; /* of the window before */
     _Atomic(long) deep;        /* how often it rose again after it had fallen: in this window */
     _Atomic(long) deep_before; /* the same, of the window before */
-    _Atomic(long) deep_peak;   /* the peak then */
+    _Atomic(long) deep_peak;   /* the peak of the windows then */
     _Atomic(uint64_t) since;   /* milliseconds: when this window began; 0: nobody has asked */
 };
+
+static_assert(offsetof(struct swing, fall_most) == HAK_CACHE_LINE, "calls write to one line");
 
 void swing_take(struct swing *s, long amount);
 /* comes_again: the caller takes as much as it returns, or nearly, so that it will likely want it
