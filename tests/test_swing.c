@@ -202,8 +202,7 @@ static void test_an_old_crest_is_forgotten(void **state)
     swing_width(&s);
     swing_take(&s, 1000);
     swing_return(&s, 900, true);
-    let_a_window_pass(&s);
-    let_a_window_pass(&s);
+    let_windows_pass(&s, 2);
     fall_and_rise(&s, 0, SWING_OFTEN);
     assert_true(swing_is_often(&s));
 }

@@ -28,8 +28,7 @@ struct front {
 extern _Alignas(HAK_CACHE_LINE) const struct front front;
 
 /* &front, hidden from the compiler as a constant: it then adds the places of the parts to the
- * address, where they cost nothing, and not to the index. An index of 32 bits keeps it from doing
- * so likewise. */
+ * address, where they cost nothing, and not to the index. */
 HAK_INLINE const struct front *front_base(void)
 {
     const struct front *base = &front;

@@ -2,8 +2,9 @@
  * registry.c: publication, and the walk.
  *
  * SYNCHRONIZATION: see registry.h. rcu_assign_pointer in registry_publish pairs with
- * rcu_dereference in registry_region_of_block, registry_near_region and registry_walk; the CAS on a
- * root entry with the acquiring load in registry_leaf_of and registry_walk.
+ * rcu_dereference in registry_region, registry_region_of_block, registry_near_region and walk_leaf;
+ * the CAS on a root entry with the acquiring load in registry_leaf_covering and
+ * registry_walk_alone.
  */
 #include "registry.h"
 #include "os.h"
@@ -60,7 +61,7 @@ bool registry_publish(struct region *region)
 
 void registry_unpublish(const struct region *region)
 {
-    hak_rcu_assign(registry_slot_in(registry_leaf_of(region->base), region->base), NULL);
+    hak_rcu_assign(registry_slot_in(registry_leaf_covering(region->base), region->base), NULL);
 }
 
 static void walk_leaf(struct registry_leaf *leaf, void (*visit)(struct region *, void *),
@@ -73,14 +74,19 @@ static void walk_leaf(struct registry_leaf *leaf, void (*visit)(struct region *,
     }
 }
 
-void registry_walk(void (*visit)(struct region *, void *), void *context)
+void registry_walk_alone(void (*visit)(struct region *, void *), void *context)
 {
-    if (!hak_rcu_read_lock())
-        return;
     for (size_t i = 0; i < REGISTRY_LEAVES; i++) {
         struct registry_leaf *leaf = atomic_load_explicit(&registry_root[i], memory_order_acquire);
         if (leaf != NULL)
             walk_leaf(leaf, visit, context);
     }
+}
+
+void registry_walk(void (*visit)(struct region *, void *), void *context)
+{
+    if (!hak_rcu_read_lock())
+        return;
+    registry_walk_alone(visit, context);
     hak_rcu_read_unlock();
 }

@@ -76,12 +76,16 @@ HAK_INLINE bool registry_covers(const void *p)
     return (uintptr_t)p >> LEAF_SHIFT < REGISTRY_LEAVES;
 }
 
-/* The leaf of the addresses around p; NULL: there is none. */
+/* The leaf of the addresses around p, of which there are such; NULL: there is none. */
+HAK_INLINE struct registry_leaf *registry_leaf_covering(const void *p)
+{
+    return atomic_load_explicit(&registry_root[(uintptr_t)p >> LEAF_SHIFT], memory_order_acquire);
+}
+
+/* The same, of anything. */
 HAK_INLINE struct registry_leaf *registry_leaf_of(const void *p)
 {
-    if (HAK_UNLIKELY(!registry_covers(p)))
-        return NULL;
-    return atomic_load_explicit(&registry_root[(uintptr_t)p >> LEAF_SHIFT], memory_order_acquire);
+    return HAK_LIKELY(registry_covers(p)) ? registry_leaf_covering(p) : NULL;
 }
 
 HAK_INLINE _Atomic(uintptr_t) *registry_word_in(struct registry_leaf *leaf, const void *p)
@@ -131,7 +135,7 @@ void registry_go_near(struct registry_near *near, const void *p);
 /* The unit must lie in a published region. */
 HAK_INLINE void registry_set_word(const void *unit, uintptr_t word)
 {
-    atomic_store_explicit(registry_word_in(registry_leaf_of(unit), unit), word,
+    atomic_store_explicit(registry_word_in(registry_leaf_covering(unit), unit), word,
                           memory_order_release);
 }
 
@@ -142,7 +146,7 @@ struct region *registry_region(const void *p);
 /* The same where there is one for certain. */
 HAK_INLINE struct region *registry_region_of_block(const void *p)
 {
-    return hak_rcu_dereference(registry_slot_in(registry_leaf_of(p), p));
+    return hak_rcu_dereference(registry_slot_in(registry_leaf_covering(p), p));
 }
 
 /* The region at p, where there is one for certain; NULL: its leaf is not the one that is near. */
@@ -164,5 +168,8 @@ void registry_unpublish(const struct region *region);
  * where memory is out and this thread has never walked. visit must not keep the pointer.
  * Signal-safe only in that nothing waits for it. */
 void registry_walk(void (*visit)(struct region *region, void *context), void *context);
+/* The same for the only thread there is, after a fork: it registers no reader, which takes a
+ * mutex. */
+void registry_walk_alone(void (*visit)(struct region *region, void *context), void *context);
 
 #endif

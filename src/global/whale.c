@@ -719,14 +719,11 @@ static void take_back(struct whale *w)
     }
 }
 
-/* registry_walk would register a reader, by a mutex. Who is alone need not. */
-static void each_whale(struct registry_leaf *leaf, void (*visit)(struct whale *))
+static void take_back_region(struct region *region, void *context)
 {
-    for (size_t i = 0; i < LEAF_REGIONS; i++) {
-        struct region *region = leaf->region[i];
-        if (region != NULL && region->kind == REGION_WHALE)
-            visit((struct whale *)(void *)region);
-    }
+    (void)context;
+    if (region->kind == REGION_WHALE)
+        take_back((struct whale *)(void *)region);
 }
 
 void whale_take_back(void)
@@ -734,9 +731,5 @@ void whale_take_back(void)
     count_cache_again();
     atomic_store_explicit(&lent_bytes, 0, memory_order_relaxed);
     swing_set_used(&in_use, 0);
-    for (size_t i = 0; i < REGISTRY_LEAVES; i++) {
-        struct registry_leaf *leaf = atomic_load_explicit(&registry_root[i], memory_order_acquire);
-        if (leaf != NULL)
-            each_whale(leaf, take_back);
-    }
+    registry_walk_alone(take_back_region, NULL);
 }
