@@ -35,8 +35,8 @@ HAK_API void *hak_malloc(size_t size);
 HAK_API void *hak_calloc(size_t count, size_t size);
 /* Makes the block `size` bytes long, moving it if need be; its contents stay, up to the shorter of
  * both lengths. NULL is allocated; a size of 0 frees the block and returns NULL. On failure the
- * block is as it was. A block over 1 MiB that grows is mostly moved by page tables; it is copied to
- * where there are pages enough for it to grow on. */
+ * block is as it was. A block over 4 MiB, or made longer than 1 MiB before, is mostly moved by page
+ * tables when it grows; it is copied to where there are pages enough for it to grow on. */
 HAK_API void *hak_realloc(void *block, size_t size);
 /* The same for `count` times `size` bytes; ENOMEM if the product overflows. */
 HAK_API void *hak_reallocarray(void *block, size_t count, size_t size);

@@ -3,7 +3,7 @@
  *
  * Why: slow paths must be frequent, so that a stop meets them. How: four workers go round and
  * round; each round has small blocks in bursts that overflow the thread's caches and fill slabs,
- * blocks up to 1 MiB and above, resizing, frees of what others made (they meet in two tables, by
+ * blocks up to 4 MiB and above, resizing, frees of what others made (they meet in two tables, by
  * atomic exchange), statistics, trimming, requests that can't be met, and now and then a new thread
  * that does a bit of everything and exits, with a destructor that allocates once more.
  *
@@ -181,7 +181,7 @@ static size_t large_size(struct worker *w)
 
 static size_t whale_size(struct worker *w)
 {
-    return (1100u << 10) + below(w, 2u << 20);
+    return (4100u << 10) + below(w, 2u << 20);
 }
 
 static void large(struct worker *w)

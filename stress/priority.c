@@ -11,7 +11,7 @@
  * also some that the low thread made, and times each call.
  *
  * In the first part all blocks are below 100 KiB, so that no allocator has to ask the kernel once
- * it has its memory. In the second, the low one has blocks of up to 3 MiB: then mmap, munmap and
+ * it has its memory. In the second, the low one has blocks of up to 6 MiB: then mmap, munmap and
  * page faults are part of the calls, and what is preempted inside the kernel holds the kernel's
  * lock on the address space; those waits are shown, and are nobody's fault here.
  *
@@ -96,7 +96,7 @@ static size_t large_size(uint64_t *rng)
 
 static size_t whale_size(uint64_t *rng)
 {
-    return (1100u << 10) + below(rng, 2u << 20);
+    return (4100u << 10) + below(rng, 2u << 20);
 }
 
 static size_t low_size(uint64_t *rng)

@@ -22,7 +22,7 @@ static size_t size_for(struct rng *rng)
 {
     uint64_t dice = rng_below(rng, 256);
     if (dice == 0)
-        return ((size_t)1 << 20) + rng_below(rng, 1u << 20);
+        return ((size_t)3 << 20) + rng_below(rng, 2u << 20);
     return dice < 32 ? 32769 + rng_below(rng, 200000) : rng_slab_size(rng);
 }
 

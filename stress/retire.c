@@ -22,7 +22,7 @@ static slot banks[BANKS][SLOTS];
 static size_t size_for(struct rng *rng)
 {
     if (rng_below(rng, 16) == 0)
-        return ((size_t)2 << 20) + rng_below(rng, 2u << 20);
+        return ((size_t)4 << 20) + 1 + rng_below(rng, 2u << 20);
     return 500000 + rng_below(rng, 500000);
 }
 

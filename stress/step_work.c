@@ -29,7 +29,7 @@
 #define MIDDLE     20000u /* three a slab, four a bin: slow paths are frequent */
 #define RUN        (1000u << 10)
 #define SHORT_RUN  (50u << 10)
-#define WHALE      (1500u << 10)
+#define WHALE      (6000u << 10)
 #define GREAT      (1000u << 20)  /* more than the cache of whales maps at first; never touched */
 #define GREATEST   (4000ul << 20) /* more than twice as much: none that is cached will do */
 

@@ -65,7 +65,7 @@ size_t rng_size(struct rng *rng)
     static const size_t most[] = {64, 64, 256, 256, 1024, 1024, 4096, 4096, 32768};
     uint64_t dice = rng_below(rng, 1000);
     if (dice == 0)
-        return 16 + rng_below(rng, 2u << 20);
+        return 16 + rng_below(rng, 6u << 20);
     if (dice < 8)
         return 16 + rng_below(rng, 256u << 10);
     return 16 + rng_below(rng, most[dice % 9]);

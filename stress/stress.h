@@ -45,7 +45,7 @@ struct rng {
 uint64_t rng_next(struct rng *rng);
 /* 0 <= result < bound */
 uint64_t rng_below(struct rng *rng, uint64_t bound);
-/* 16 bytes to 2 MiB, mostly small: each tier is met often. */
+/* 16 bytes to 6 MiB, mostly small: each tier is met often. */
 size_t rng_size(struct rng *rng);
 /* 16 bytes to 64 KiB: each class of slabs about as often as the next. */
 size_t rng_slab_size(struct rng *rng);

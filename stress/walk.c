@@ -20,7 +20,7 @@
 #define KEPT      64
 #define SLAB_KEPT 4000
 #define RUN_KEPT  200000
-#define BIG_KEPT  ((size_t)3 << 20)
+#define BIG_KEPT  ((size_t)5 << 20)
 #define SEGMENT   ((size_t)4 << 20)
 
 static void check_figures(const struct mallinfo2 *m)
@@ -69,7 +69,7 @@ static size_t burst_size(struct rng *rng)
 {
     uint64_t dice = rng_below(rng, 100);
     if (dice == 0)
-        return ((size_t)1 << 20) + rng_below(rng, 4u << 20);
+        return ((size_t)2 << 20) + rng_below(rng, 4u << 20);
     return dice < 30 ? 32769 + rng_below(rng, 900000) : rng_slab_size(rng);
 }
 

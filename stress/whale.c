@@ -2,7 +2,7 @@
  * whale: the cache of freed large blocks, used by all at once.
  *
  * Why: a slot of the cache is looked at before it is taken, when what is in it may be another whale
- * by the time it is taken. How: two threads make blocks of 1 to 2 MiB, of a few sizes that the
+ * by the time it is taken. How: two threads make blocks of 4 to 8 MiB, of a few sizes that the
  * cache takes for each other or does not; two free them, resize some before, and trim now and then,
  * which empties the cache. Every byte is written and checked. Blocks go one way only, so the cache
  * alone orders what comes back. Edges: `cache[]` from slot_fill to slot_take; a descriptor through
@@ -19,7 +19,7 @@ static slot slots[MAKERS][SLOTS];
 
 static size_t size_for(struct rng *rng)
 {
-    static const size_t sizes[] = {1050000, 1200000, 1400000, 2000000};
+    static const size_t sizes[] = {4200000, 4800000, 5600000, 8000000};
     return sizes[rng_below(rng, 4)] + rng_below(rng, 3) * 4096;
 }
 

@@ -25,6 +25,7 @@ static _Atomic(long) failures;
 static volatile bool
     steal_target; /* volatile: libc's functions are declared to call nothing here */
 static volatile char *stolen;
+static volatile bool refuse_segments;
 
 static bool refuse(void)
 {
@@ -42,7 +43,7 @@ static bool refuse(void)
 
 void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
 {
-    if (fd == -1 && refuse())
+    if (fd == -1 && (refuse() || (refuse_segments && n % (4 << 20) == 0)))
         return MAP_FAILED;
     return (void *)syscall(SYS_mmap, at, n, protection, flags, fd, offset);
 }
@@ -68,7 +69,7 @@ void *mremap(void *at, size_t old, size_t new, int flags, ...)
     return (void *)syscall(SYS_mremap, at, old, new, flags, to);
 }
 
-static const size_t sizes[] = {16, 200, 1024, 5000, 32768, 100000, 1 << 20, 3 << 20};
+static const size_t sizes[] = {16, 200, 1024, 5000, 32768, 100000, 1 << 20, 3 << 20, 6 << 20};
 #define SIZES  (sizeof sizes / sizeof sizes[0])
 #define BLOCKS 4000
 
@@ -310,7 +311,7 @@ static void test_very_many_large_blocks(void **state)
     if (most_mappings() > MAPPINGS)
         skip();
     for (int i = 0; i < MAPPINGS; i++)
-        block[i] = malloc(1100 << 10);
+        block[i] = malloc(4200 << 10);
     int refused = 0;
     for (int i = 0; i < MAPPINGS; i++) {
         refused += block[i] == NULL;
@@ -418,7 +419,8 @@ static size_t fill_up(void **block, size_t most, size_t bytes)
     return count;
 }
 
-/* Segments that are all free don't stand in the way of a block that needs their addresses. */
+/* Segments that are all free don't stand in the way of a block that needs their addresses; one or
+ * two that are not do. */
 static void test_what_small_blocks_had_a_large_one_may_have(void **state)
 {
     (void)state;
@@ -432,10 +434,24 @@ static void test_what_small_blocks_had_a_large_one_may_have(void **state)
     size_t most = count * SMALL;
     while (count > 0)
         free(small[--count]);
-    void *large = malloc(most - most / 8);
+    void *large = malloc(most - most / 4);
     assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
     assert_non_null(large);
     free(large);
+}
+
+/* Where there are no addresses for a segment, there may be for the block. */
+static void test_a_block_may_have_what_a_segment_can_not(void **state)
+{
+    (void)state;
+    enum { COUNT = 64, BYTES = 2 << 20 };
+    void *block[COUNT];
+    refuse_segments = true;
+    size_t count = fill_up(block, COUNT, BYTES);
+    refuse_segments = false;
+    assert_int_equal(count, COUNT);
+    while (count > 0)
+        free(memset(block[--count], 1, BYTES));
 }
 
 /* Slabs that are half free are found, though many were shared since that are none any more: memory
@@ -536,6 +552,7 @@ int main(void)
         cmocka_unit_test(test_threads_without_memory),
         cmocka_unit_test(test_address_space_limit),
         cmocka_unit_test(test_what_small_blocks_had_a_large_one_may_have),
+        cmocka_unit_test(test_a_block_may_have_what_a_segment_can_not),
         cmocka_unit_test(test_half_free_slabs_are_found),
         cmocka_unit_test(test_what_the_thread_keeps_a_large_block_may_have),
     };

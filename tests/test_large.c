@@ -10,6 +10,8 @@
 #include "global/run.h"
 #include "global/whale.h"
 
+#include <hakmem.h>
+
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -45,6 +47,30 @@ static void test_runs_resize_in_place(void **state)
     char *next = run_alloc(KIB(64), 16, &zeroed);
     run_free(next, true);
     run_free(p, true);
+}
+
+static uintptr_t word_of_realloc(size_t from, size_t to)
+{
+    void *p = hak_realloc(hak_malloc(from), to);
+    uintptr_t word = registry_word(p);
+    hak_free(p);
+    return word;
+}
+
+/* To 4 MiB, but only to 1 MiB what has grown, and moved. */
+static void test_which_blocks_are_runs(void **state)
+{
+    (void)state;
+    void *run = hak_malloc(MIB(4)), *whale = hak_malloc(MIB(4) + 1);
+    assert_int_equal(registry_word(run), UNIT_RUN);
+    assert_int_equal(registry_word(whale), UNIT_WHALE);
+    hak_free(run);
+    hak_free(whale);
+    assert_int_equal(word_of_realloc(1000, MIB(1)), UNIT_RUN);
+    assert_int_equal(word_of_realloc(1000, MIB(1) + 1), UNIT_WHALE);
+    assert_int_equal(word_of_realloc(MIB(8), MIB(2)), UNIT_WHALE);
+    assert_int_equal(word_of_realloc(MIB(8), MIB(1)), UNIT_RUN);
+    whale_drop_cache();
 }
 
 static void test_whales_are_registered(void **state)
@@ -349,6 +375,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_grows_is_better_copied),
         cmocka_unit_test(test_runs),
         cmocka_unit_test(test_runs_resize_in_place),
+        cmocka_unit_test(test_which_blocks_are_runs),
         cmocka_unit_test(test_whales_are_registered),
         cmocka_unit_test(test_sparse_whales_are_kept),
         cmocka_unit_test(test_cached_whales_are_reused),

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RUNS = 120, WHALES = 10 };
+enum { RUNS = 120, WHALES = 6 };
 
 static void *run[RUNS], *whale[WHALES];
 
@@ -37,9 +37,9 @@ static void test_the_peak_is_that_of_both(void **state)
     take(run, 16, KIB(256));
     give_back(run, 16); /* so few that none is purged; the heap keeps an eighth */
     assert_in_range(total_fallen(), 4 * mib - mib / 2, 5 * mib);
-    take(whale, 2, MIB(2));
+    take(whale, 1, MIB(5));
     assert_in_range(total_fallen(), 0, mib);
-    give_back(whale, 2);
+    give_back(whale, 1);
     assert_in_range(total_fallen(), 4 * mib - mib / 2, 5 * mib);
     for (int i = 0; i < 3; i++) {
         usleep((WINDOW_MS + 50) * 1000);
@@ -56,7 +56,7 @@ static void test_what_the_other_took_over_goes(void **state)
         take(run, RUNS, KIB(256));
         assert_in_range(whale_cached_bytes(), 0, MIB(9));
         give_back(run, RUNS);
-        take(whale, WHALES, MIB(3));
+        take(whale, WHALES, MIB(5));
         assert_in_range(segment_dirty_units() * (long)UNIT_SIZE, 0, MIB(12));
         give_back(whale, WHALES);
     }
@@ -73,7 +73,7 @@ static void test_what_comes_back_stays(void **state)
     }
     assert_in_range(segment_dirty_units(), 4 * RUNS - 16, 5 * RUNS);
     for (int i = 0; i < 40 && (i < 8 || whale_cached_bytes() < MIB(24)); i++) {
-        take(whale, WHALES, MIB(3));
+        take(whale, WHALES, MIB(5));
         give_back(whale, WHALES);
     }
     assert_in_range(whale_cached_bytes(), MIB(24), MIB(30));

@@ -75,7 +75,7 @@ static void *move_to(void *moved, void *block, size_t bytes)
 static void *move(void *block, size_t old_bytes, size_t size)
 {
     int saved = errno;
-    bool grown = size > old_bytes && size > SIZE_RUN_MAX;
+    bool grown = size > old_bytes && size > SIZE_GROWN_RUN;
     void *moved = grown ? large_alloc_to_grow(size) : hak_malloc(size);
     if (moved == NULL && size <= old_bytes) {
         errno = saved;

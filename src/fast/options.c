@@ -2,7 +2,7 @@
  * options.c: the environment variables, read once, by a constructor.
  *
  *     HAKMEM_PURGE_KIB        8192    free pages that stay, or as many as use swings by, or fell by
- *     HAKMEM_WHALE_CACHE_KIB  8192    memory in freed blocks over 1 MiB that stays, half of what such blocks
+ *     HAKMEM_WHALE_CACHE_KIB  8192    memory in freed blocks over 4 MiB that stays, half of what such blocks
  *                                     have in use, and as much more as that swings by, or fell by
  *     HAKMEM_HUGE_PAGES       1       0: never asks for huge pages; 1: where memory is written to; 2: always
  *     HAKMEM_STATS            0       1: malloc_stats() when the process ends

@@ -101,12 +101,14 @@ static void *small_alloc(struct heap *h, unsigned class_no)
     return heap_pop(h, SIZE_BIN_PLACE(class_no));
 }
 
-static void *map_large(size_t size, size_t alignment, bool *zeroed)
+/* A whale as well where there are no addresses for a segment. */
+static void *map_large(size_t size, size_t alignment, size_t run_most, bool *zeroed)
 {
     size = max_size(size, 1);
-    if (size <= SIZE_RUN_MAX && alignment <= SEGMENT_SIZE)
-        return run_alloc(size, alignment, zeroed);
-    return whale_alloc(size, alignment, zeroed);
+    void *p = NULL;
+    if (size <= run_most && alignment <= SEGMENT_SIZE)
+        p = run_alloc(size, alignment, zeroed);
+    return p != NULL ? p : whale_alloc(size, alignment, zeroed);
 }
 
 /* Else who has come to use large blocks only would keep all that was for small ones. */
@@ -117,25 +119,26 @@ static void count_large(struct heap *h)
 }
 
 /* A run that the heap has kept. */
-static void *take_kept(struct heap *h, size_t size, size_t alignment, bool *zeroed)
+static void *take_kept(struct heap *h, size_t size, size_t alignment, size_t run_most, bool *zeroed)
 {
-    void *p = size <= SIZE_RUN_MAX && alignment <= UNIT_SIZE ? runs_take(&h->runs, size) : NULL;
+    void *p = size <= run_most && alignment <= UNIT_SIZE ? runs_take(&h->runs, size) : NULL;
     *zeroed &= p == NULL;
     return p;
 }
 
-static void *large_in(struct heap *h, size_t size, size_t alignment, bool *zeroed)
+/* Up to `run_most` bytes it is a run. */
+static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_most, bool *zeroed)
 {
     if (size > SIZE_MAX_ASK || alignment > SIZE_MAX_ASK / 2)
         return NULL;
     outbuf_tick(&h->out, &h->owned);
     count_large(h);
-    void *p = take_kept(h, size, alignment, zeroed);
+    void *p = take_kept(h, size, alignment, run_most, zeroed);
     if (p == NULL)
-        p = map_large(size, alignment, zeroed);
+        p = map_large(size, alignment, run_most, zeroed);
     if (p == NULL) {
         give_back_all(h, 0); /* whatever it says: what the heap itself had is free now */
-        p = map_large(size, alignment, zeroed);
+        p = map_large(size, alignment, run_most, zeroed);
     }
     if (p == NULL)
         return NULL;
@@ -193,7 +196,7 @@ void *malloc_slow(size_t size, struct heap *entered)
     void *p = NULL;
     if (HAK_LIKELY(h != NULL))
         p = size <= SIZE_SLAB_MAX ? small_in(entered, h, size_to_class(size))
-                                  : large_in(h, size, SIZE_GRANULE, &zeroed);
+                                  : large_in(h, size, SIZE_GRANULE, SIZE_RUN_MAX, &zeroed);
     return done(entered, h, p);
 }
 
@@ -201,7 +204,8 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed)
 {
     struct heap *entered = heap_enter();
     struct heap *h = open_to_allocate(entered);
-    return done(entered, h, h != NULL ? large_in(h, size, alignment, zeroed) : NULL);
+    void *p = h != NULL ? large_in(h, size, alignment, SIZE_RUN_MAX, zeroed) : NULL;
+    return done(entered, h, p);
 }
 
 /* What was found for one that grows, if anything. */
@@ -222,7 +226,7 @@ void *large_alloc_to_grow(size_t size)
     struct heap *h = open_to_allocate(entered);
     void *p = h != NULL ? count_roomy(h, whale_alloc_to_grow(size), size) : NULL;
     if (h != NULL && p == NULL)
-        p = large_in(h, size, SIZE_GRANULE, &zeroed);
+        p = large_in(h, size, SIZE_GRANULE, SIZE_GROWN_RUN, &zeroed);
     return done(entered, h, p);
 }
 
@@ -237,7 +241,7 @@ void *large_roomier(void *whale, size_t size)
 
 static void *resize_in(void *block, uintptr_t word, size_t size)
 {
-    if (word == UNIT_WHALE && size > SIZE_RUN_MAX)
+    if (word == UNIT_WHALE && size > SIZE_GROWN_RUN)
         return whale_resize(block, size);
     if (word == UNIT_RUN && size > SIZE_RUN_LEAST && size <= SIZE_RUN_MAX)
         return run_resize(block, size) ? block : NULL;

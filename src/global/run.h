@@ -1,5 +1,5 @@
 /*
- * run.h: blocks of the L2.5 tier, over 64 KiB and up to 1 MiB: units in a row, inside a segment.
+ * run.h: blocks of the L2.5 tier, over 64 KiB and up to 4 MiB: units in a row, inside a segment.
  * From 32 KiB on where it is to be zeroed, for fresh units are, or became as short.
  *
  * SYNCHRONIZATION: a run is its holder's; taking and returning it are those of its units. Any

@@ -6,8 +6,10 @@
  *
  *     Tiny    1 B .. 1 KiB       slabs                  20 classes
  *     L2      .. 64 KiB          slabs                  21 classes
- *     L2.5    .. 1 MiB           runs of 64 KiB units   (global/run.h)
+ *     L2.5    .. 4 MiB           runs of 64 KiB units   (global/run.h)
  *     Whale   above              a mapping of its own   (global/whale.h)
+ *
+ * What realloc has made longer than 1 MiB is a whale, which grows without a copy.
  *
  * SYNCHRONIZATION: constant tables.
  */
@@ -18,7 +20,8 @@
 
 #define SIZE_SLAB_MAX  KIB(64)
 #define SIZE_RUN_LEAST KIB(32) /* a run may be as short, where it began as one */
-#define SIZE_RUN_MAX   MIB(1)
+#define SIZE_RUN_MAX   SEGMENT_SIZE
+#define SIZE_GROWN_RUN MIB(1)                                /* the same, of what has grown */
 #define SIZE_MAX_ASK   ((size_t)1 << PROCESSOR_ADDRESS_BITS) /* for more there are no addresses */
 
 /* X(class, size of the class below, size) */

@@ -1,6 +1,7 @@
 /*
- * whale.h: blocks over 1 MiB, each a mapping of its own. Freed ones wait in a small cache, bounded
- * in number, bytes and age, for the next of about their size, or for one that grows.
+ * whale.h: blocks over 4 MiB, or over 1 MiB that realloc has made longer, each a mapping of its own.
+ * Freed ones wait in a small cache, bounded in number, bytes and age, for the next of about their
+ * size, or for one that grows.
  *
  * SYNCHRONIZATION: a whale is its holder's; any thread may free it. Cache slots are taken and
  * filled by CAS, descriptors are type-stable.
