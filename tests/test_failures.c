@@ -444,7 +444,7 @@ static void test_what_small_blocks_had_a_large_one_may_have(void **state)
 static void test_a_block_may_have_what_a_segment_can_not(void **state)
 {
     (void)state;
-    enum { COUNT = 64, BYTES = 2 << 20 };
+    enum { COUNT = 128, BYTES = 1 << 20 };
     void *block[COUNT];
     refuse_segments = true;
     size_t count = fill_up(block, COUNT, BYTES);

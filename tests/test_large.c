@@ -8,6 +8,8 @@
 #include "global/os.h"
 #include "global/registry.h"
 #include "global/run.h"
+#include "global/segment.h"
+#include "global/touched.h"
 #include "global/whale.h"
 
 #include <hakmem.h>
@@ -66,10 +68,45 @@ static void test_which_blocks_are_runs(void **state)
     assert_int_equal(registry_word(whale), UNIT_WHALE);
     hak_free(run);
     hak_free(whale);
+    whale_drop_cache(); /* or there is one to grow in */
     assert_int_equal(word_of_realloc(1000, MIB(1)), UNIT_RUN);
     assert_int_equal(word_of_realloc(1000, MIB(1) + 1), UNIT_WHALE);
     assert_int_equal(word_of_realloc(MIB(8), MIB(2)), UNIT_WHALE);
     assert_int_equal(word_of_realloc(MIB(8), MIB(1)), UNIT_RUN);
+    whale_drop_cache();
+}
+
+/* Of each the first `touched` bytes are written to, or of them one in `step`. The next one's word. */
+static uintptr_t word_after(int count, size_t bytes, size_t touched, size_t step)
+{
+    for (int i = 0; i < count; i++) {
+        char *p = hak_malloc(bytes);
+        for (size_t at = 0; at < touched; at += step)
+            p[at] = 1;
+        hak_free(p);
+    }
+    void *p = hak_malloc(bytes);
+    uintptr_t word = registry_word(p);
+    hak_free(p);
+    return word;
+}
+
+/* And only where they are mostly written to. Others come and go as whales, so that it is seen when
+ * they are, at once. */
+static void test_what_is_hardly_touched_is_no_run(void **state)
+{
+    (void)state;
+    char *first = hak_malloc(MIB(4)); /* what others wrote to before is not there */
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    assert_int_equal(segment_purge(0), true);
+    assert_int_equal(word_after(160, MIB(2), KIB(100), KIB(1)), UNIT_WHALE);
+    assert_false(touched_mostly());
+    assert_int_equal(word_after(1, MIB(1), KIB(100), KIB(1)), UNIT_RUN);
+    assert_int_equal(word_after(160, MIB(2), KIB(100), KIB(1)), UNIT_WHALE);
+    assert_int_equal(word_after(128, MIB(2), MIB(2), UNIT_SIZE), UNIT_RUN);
+    assert_true(touched_mostly());
+    prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+    hak_free(first);
     whale_drop_cache();
 }
 
@@ -376,6 +413,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_runs),
         cmocka_unit_test(test_runs_resize_in_place),
         cmocka_unit_test(test_which_blocks_are_runs),
+        cmocka_unit_test(test_what_is_hardly_touched_is_no_run),
         cmocka_unit_test(test_whales_are_registered),
         cmocka_unit_test(test_sparse_whales_are_kept),
         cmocka_unit_test(test_cached_whales_are_reused),

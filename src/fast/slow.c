@@ -9,6 +9,7 @@
 #include "relief.h"
 #include "../global/os.h"
 #include "../global/run.h"
+#include "../global/touched.h"
 #include "../global/whale.h"
 
 #include <errno.h>
@@ -126,6 +127,11 @@ static void *take_kept(struct heap *h, size_t size, size_t alignment, size_t run
     return p;
 }
 
+static size_t longest_run(void)
+{
+    return touched_mostly() ? SIZE_RUN_MAX : SIZE_GROWN_RUN;
+}
+
 /* Up to `run_most` bytes it is a run. */
 static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_most, bool *zeroed)
 {
@@ -196,7 +202,7 @@ void *malloc_slow(size_t size, struct heap *entered)
     void *p = NULL;
     if (HAK_LIKELY(h != NULL))
         p = size <= SIZE_SLAB_MAX ? small_in(entered, h, size_to_class(size))
-                                  : large_in(h, size, SIZE_GRANULE, SIZE_RUN_MAX, &zeroed);
+                                  : large_in(h, size, SIZE_GRANULE, longest_run(), &zeroed);
     return done(entered, h, p);
 }
 
@@ -204,7 +210,7 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed)
 {
     struct heap *entered = heap_enter();
     struct heap *h = open_to_allocate(entered);
-    void *p = h != NULL ? large_in(h, size, alignment, SIZE_RUN_MAX, zeroed) : NULL;
+    void *p = h != NULL ? large_in(h, size, alignment, longest_run(), zeroed) : NULL;
     return done(entered, h, p);
 }
 
@@ -325,13 +331,22 @@ static bool comes_again(struct heap *h, size_t bytes)
 /* Who only frees keeps none. */
 static void free_run(struct heap *h, void *p)
 {
-    if (comes_again(h, run_bytes(p))) {
+    size_t bytes = run_bytes(p);
+    touched_note(p, bytes);
+    if (comes_again(h, bytes)) {
         runs_keep(&h->runs, p);
         return;
     }
     if (h != NULL)
         runs_drop_one(&h->runs);
     run_free(p, false);
+}
+
+static void free_whale(struct heap *h, void *p)
+{
+    size_t bytes = whale_bytes(p);
+    touched_note(p, bytes);
+    whale_free(p, comes_again(h, bytes));
 }
 
 static void free_by_word(struct heap *h, void *p, uintptr_t word)
@@ -344,7 +359,7 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
         free_run(h, p);
         break;
     case UNIT_WHALE:
-        whale_free(p, comes_again(h, whale_bytes(p)));
+        free_whale(h, p);
         break;
     default:
         slab_free(h, p);

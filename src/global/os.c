@@ -127,23 +127,41 @@ bool os_purge(void *start, size_t bytes)
     return advise(start, bytes, MADV_DONTNEED);
 }
 
+/* Of `count` pages, in parts of `each`: in how many there is one that is resident. */
+static size_t parts_with_any(const unsigned char *pages, size_t count, size_t each)
+{
+    size_t parts = 0;
+    for (size_t first = 0; first < count; first += each) {
+        unsigned char any = 0;
+        for (size_t i = first; i < count && i < first + each; i++)
+            any |= pages[i];
+        parts += any & 1;
+    }
+    return parts;
+}
+
 /* mincore's answer is a byte a page. */
-size_t os_resident(void *start, size_t bytes, size_t otherwise)
+size_t os_resident_parts(void *start, size_t bytes, size_t part, size_t otherwise)
 {
     unsigned char pages[1024];
     size_t page = os_page_size(), resident = 0;
     int saved = errno;
     for (size_t at = 0; at < bytes; at += sizeof pages * page) {
-        size_t part = min_size(bytes - at, sizeof pages * page);
-        if (mincore((char *)start + at, part, pages) != 0) {
+        size_t asked = min_size(bytes - at, sizeof pages * page);
+        if (mincore((char *)start + at, asked, pages) != 0) {
             resident = otherwise;
             break;
         }
-        for (size_t i = 0; i < part / page; i++)
-            resident += (size_t)(pages[i] & 1) * page;
+        resident += parts_with_any(pages, (asked + page - 1) / page, part / page);
     }
     errno = saved;
     return resident;
+}
+
+size_t os_resident(void *start, size_t bytes, size_t otherwise)
+{
+    size_t page = os_page_size();
+    return os_resident_parts(start, bytes, page, otherwise / page) * page;
 }
 
 /* Of a thread: for the whole process all threads would be counted, though this is of all anyway. */

@@ -34,6 +34,9 @@ bool os_purge(void *start, size_t bytes);
 /* How many of a mapping's bytes hold memory; `otherwise`: the system does not tell, or nothing is
  * mapped in a part of it. */
 size_t os_resident(void *start, size_t bytes, size_t otherwise);
+/* The same in parts of `part` bytes, a power of two of pages, 1,024 at most: in how many there is any
+ * memory. */
+size_t os_resident_parts(void *start, size_t bytes, size_t part, size_t otherwise);
 /* Grows or shrinks a mapping where it is. */
 bool os_resize_in_place(void *start, size_t old_bytes, size_t new_bytes);
 /* Moves a mapping, with its pages, to a new aligned place of `new_bytes`, which os_map_aligned
