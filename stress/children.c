@@ -24,7 +24,7 @@ static void make_and_free(struct worker *w)
 {
     static parcel blocks[BLOCKS];
     for (unsigned i = 0; i < BLOCKS; i++)
-        blocks[i] = parcel_make(w, i % 64 == 0 ? 1500000 : rng_size(&w->rng));
+        blocks[i] = parcel_make(w, i % 64 == 0 ? 5000000 : rng_size(&w->rng));
     for (unsigned i = 0; i < BLOCKS; i++)
         parcel_free(blocks[i]);
 }

@@ -181,7 +181,7 @@ static size_t large_size(struct worker *w)
 
 static size_t whale_size(struct worker *w)
 {
-    return (4100u << 10) + below(w, 2u << 20);
+    return (1100u << 10) + below(w, 5u << 20);
 }
 
 static void large(struct worker *w)

@@ -96,7 +96,7 @@ static size_t large_size(uint64_t *rng)
 
 static size_t whale_size(uint64_t *rng)
 {
-    return (4100u << 10) + below(rng, 2u << 20);
+    return (1100u << 10) + below(rng, 5u << 20);
 }
 
 static size_t low_size(uint64_t *rng)

@@ -41,7 +41,7 @@ size_t random_size(uint64_t random)
 {
     unsigned dice = random & 4095, from = 4, to = 9;
     if (dice == 0)
-        from = 20, to = 22;
+        from = to = 20;
     else if (dice < 12)
         from = 15, to = 19;
     else if (dice < 200)
@@ -80,7 +80,7 @@ static bool is_pattern(const struct stamp *stamp, const void *p, size_t bytes)
 
 static bool is_sane(const struct stamp *stamp)
 {
-    return stamp->owner < OWNERS_MOST && stamp->bytes >= SIZE_LEAST && stamp->bytes <= 8u << 20;
+    return stamp->owner < OWNERS_MOST && stamp->bytes >= SIZE_LEAST && stamp->bytes <= 4u << 20;
 }
 
 /* That `bytes` of the block are as the stamp says. */

@@ -32,7 +32,7 @@ static inline uint64_t random_next(uint64_t *state)
     return z ^ (z >> 31);
 }
 
-/* 16 bytes to 8 MiB: all tiers, the dear ones rarely. */
+/* 16 bytes to 2 MiB: all tiers, the dear ones rarely. */
 size_t random_size(uint64_t random);
 
 /* Writes a line and ends the process with `status`: at once, from a handler as well. */

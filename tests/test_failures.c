@@ -454,6 +454,59 @@ static void test_a_block_may_have_what_a_segment_can_not(void **state)
         free(memset(block[--count], 1, BYTES));
 }
 
+/* Every other one, and where each of the rest is: so many are NULL. */
+static size_t free_every_other(void **block, size_t count)
+{
+    for (size_t i = 0; i < count; i += 2) {
+        free(block[i]);
+        block[i] = NULL;
+    }
+    return count / 2;
+}
+
+/* What blocks of 2 MiB had, others may have, and what grows to that, though nothing can be mapped:
+ * whether the program writes to them or not. */
+static void test_gaps_are_found(void **state)
+{
+    (void)state;
+    enum { COUNT = 200, BYTES = 2 << 20 };
+    for (int written = 0; written < 2; written++) {
+        static void *block[COUNT];
+        struct rlimit before, limit = limit_of(128 << 20);
+        assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+        assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+        size_t count = fill_up(block, COUNT, BYTES);
+        for (size_t i = 0; i < count; i++)
+            memset(block[i], 1, written != 0 ? BYTES : 1);
+        size_t gaps = free_every_other(block, count);
+        void *grown = realloc(malloc(200 << 10), BYTES), *again = malloc(BYTES);
+        assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+        assert_true(gaps >= 24);
+        assert_non_null(grown);
+        assert_non_null(again);
+        free(grown);
+        free(again);
+        for (size_t i = 0; i < count; i++)
+            free(block[i]);
+    }
+}
+
+/* Blocks of a little more than half a segment take as many addresses as they are long. */
+static void test_little_is_left_over(void **state)
+{
+    (void)state;
+    enum { COUNT = 200, BYTES = 2200 << 10 };
+    static void *block[COUNT];
+    struct rlimit before, limit = limit_of(128 << 20);
+    assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+    size_t count = fill_up(block, COUNT, BYTES);
+    assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_in_range(count, (112 << 20) / BYTES, COUNT - 1);
+    while (count > 0)
+        free(block[--count]);
+}
+
 /* Slabs that are half free are found, though many were shared since that are none any more: memory
  * is not out as long as there is a free block of the size. */
 static void test_half_free_slabs_are_found(void **state)
@@ -553,6 +606,8 @@ int main(void)
         cmocka_unit_test(test_address_space_limit),
         cmocka_unit_test(test_what_small_blocks_had_a_large_one_may_have),
         cmocka_unit_test(test_a_block_may_have_what_a_segment_can_not),
+        cmocka_unit_test(test_gaps_are_found),
+        cmocka_unit_test(test_little_is_left_over),
         cmocka_unit_test(test_half_free_slabs_are_found),
         cmocka_unit_test(test_what_the_thread_keeps_a_large_block_may_have),
     };

@@ -25,7 +25,8 @@
 extern char **environ;
 
 #define BUSY 4
-static const size_t sizes[] = {16, 100, 1000, 3000, 30000, 60000, 900000, 3000000, 6000000};
+static const size_t sizes[] = {16,    100,    1000,    3000,    30000,
+                               60000, 900000, 3000000, 4 << 20, 6000000};
 static _Atomic(bool) over, paused;
 static _Atomic(char *) shared[64];
 static int forks = 1000;

@@ -49,6 +49,13 @@ static void test_runs_resize_in_place(void **state)
     char *next = run_alloc(KIB(64), 16, &zeroed);
     run_free(next, true);
     run_free(p, true);
+    char *all = run_alloc(MIB(4), MIB(4), &zeroed);
+    assert_int_equal(run_bytes(all), MIB(4));
+    assert_false(run_resize(all, MIB(4) + 1)); /* its segment ends */
+    assert_true(run_resize(all, MIB(3)));
+    assert_true(run_resize(all, MIB(4)));
+    assert_int_equal(run_bytes(all), MIB(4));
+    run_free(all, true);
 }
 
 static uintptr_t word_of_realloc(size_t from, size_t to)

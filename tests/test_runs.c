@@ -160,13 +160,16 @@ static void test_what_was_on_its_way_is_taken_back(void **state)
 static void test_what_is_kept_is_not_on_its_way(void **state)
 {
     (void)state;
-    void *p = make(5);
+    void *p = make(5), *whole = make(UNITS_PER_SEGMENT - 5);
     runs_keep(&r, p);
+    runs_keep(&r, whole);
     long used = segment_used_bytes();
     segment_take_back();
     assert_int_equal(segment_used_bytes(), used);
     assert_ptr_equal(runs_take(&r, 5 * UNIT_SIZE), p);
+    assert_ptr_equal(runs_take(&r, SEGMENT_SIZE - 5 * UNIT_SIZE), whole);
     run_free(p, true);
+    run_free(whole, true);
 }
 
 static uint32_t kept_now(void)

@@ -22,7 +22,7 @@
 #define THREADS 4
 #define SHARED  256
 
-static const size_t sizes[] = {16, 48, 300, 1000, 4000, 30000, 60000, 1200000};
+static const size_t sizes[] = {16, 48, 300, 1000, 4000, 30000, 60000, 1200000, 5000000};
 static _Atomic(unsigned char *) shared[SHARED];
 static _Atomic(long) entries;
 static _Atomic(bool) over;

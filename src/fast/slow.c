@@ -102,14 +102,26 @@ static void *small_alloc(struct heap *h, unsigned class_no)
     return heap_pop(h, SIZE_BIN_PLACE(class_no));
 }
 
-/* A whale as well where there are no addresses for a segment. */
+static void *map_run(size_t size, size_t alignment, size_t run_most, bool *zeroed)
+{
+    bool may_be = size <= run_most && alignment <= SEGMENT_SIZE;
+    return may_be ? run_alloc(size, alignment, zeroed) : NULL;
+}
+
+/* One of the other kind as well: there may be addresses for a whale and not for a segment, or none,
+ * but units in a row. */
 static void *map_large(size_t size, size_t alignment, size_t run_most, bool *zeroed)
 {
+    bool zeroes = *zeroed;
     size = max_size(size, 1);
-    void *p = NULL;
-    if (size <= run_most && alignment <= SEGMENT_SIZE)
-        p = run_alloc(size, alignment, zeroed);
-    return p != NULL ? p : whale_alloc(size, alignment, zeroed);
+    void *p = map_run(size, alignment, run_most, zeroed);
+    if (p == NULL)
+        p = whale_alloc(size, alignment, zeroed);
+    if (p == NULL)
+        p = map_run(size, alignment, SIZE_RUN_MAX, zeroed);
+    if (p == NULL)
+        *zeroed = zeroes;
+    return p;
 }
 
 /* Else who has come to use large blocks only would keep all that was for small ones. */
@@ -127,12 +139,12 @@ static void *take_kept(struct heap *h, size_t size, size_t alignment, size_t run
     return p;
 }
 
-static size_t longest_run(void)
+static size_t longest_run(size_t size)
 {
-    return touched_mostly() ? SIZE_RUN_MAX : SIZE_GROWN_RUN;
+    return size <= SIZE_GROWN_RUN || touched_mostly() ? SIZE_RUN_MAX : SIZE_GROWN_RUN;
 }
 
-/* Up to `run_most` bytes it is a run. */
+/* Up to `run_most` bytes it is a run, if there is one. */
 static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_most, bool *zeroed)
 {
     if (size > SIZE_MAX_ASK || alignment > SIZE_MAX_ASK / 2)
@@ -202,7 +214,7 @@ void *malloc_slow(size_t size, struct heap *entered)
     void *p = NULL;
     if (HAK_LIKELY(h != NULL))
         p = size <= SIZE_SLAB_MAX ? small_in(entered, h, size_to_class(size))
-                                  : large_in(h, size, SIZE_GRANULE, longest_run(), &zeroed);
+                                  : large_in(h, size, SIZE_GRANULE, longest_run(size), &zeroed);
     return done(entered, h, p);
 }
 
@@ -210,7 +222,7 @@ void *large_alloc(size_t size, size_t alignment, bool *zeroed)
 {
     struct heap *entered = heap_enter();
     struct heap *h = open_to_allocate(entered);
-    void *p = h != NULL ? large_in(h, size, alignment, longest_run(), zeroed) : NULL;
+    void *p = h != NULL ? large_in(h, size, alignment, longest_run(size), zeroed) : NULL;
     return done(entered, h, p);
 }
 
@@ -245,9 +257,10 @@ void *large_roomier(void *whale, size_t size)
     return p;
 }
 
-static void *resize_in(void *block, uintptr_t word, size_t size)
+/* A whale that has shrunk to a run's size is moved, but for one that was as short from the start. */
+static void *resize_in(void *block, uintptr_t word, size_t bytes, size_t size)
 {
-    if (word == UNIT_WHALE && size > SIZE_GROWN_RUN)
+    if (word == UNIT_WHALE && (size > SIZE_GROWN_RUN || (size <= bytes && size >= bytes / 2)))
         return whale_resize(block, size);
     if (word == UNIT_RUN && size > SIZE_RUN_LEAST && size <= SIZE_RUN_MAX)
         return run_resize(block, size) ? block : NULL;
@@ -258,7 +271,7 @@ void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size)
 {
     struct heap *entered = heap_enter();
     struct heap *h = heap_open(entered);
-    void *resized = resize_in(block, word, size);
+    void *resized = resize_in(block, word, bytes, size);
     if (resized != NULL && h != NULL && size > bytes)
         owned_takes(&h->owned, units_for(size - bytes));
     heap_close(entered, h);

@@ -62,7 +62,7 @@ HAK_INLINE void free_keep(struct heap *h, size_t place, void *p)
 /* Blocks over 32 KiB, or aligned to more than 64 KiB. *zeroed: before, whether it is to read as
  * zero; after, whether it is known to. errno is set. */
 void *large_alloc(size_t size, size_t alignment, bool *zeroed);
-/* The same, over 1 MiB, for what has grown to it. */
+/* The same, over 1 MiB, for what has grown to it: a whale, if there is memory for one. */
 void *large_alloc_to_grow(size_t size);
 /* A whale for another that is to be so long, if it is better copied than extended; else NULL. errno
  * is kept. */

@@ -11,7 +11,8 @@
 #include "base.h"
 
 /* bytes <= SEGMENT_SIZE; a power-of-two alignment up to SEGMENT_SIZE. *zeroed: it all reads as
- * zero. */
+ * zero. NULL: no memory, or a segment would have to be mapped for it, and much of that left over
+ * (segment_take). */
 void *run_alloc(size_t bytes, size_t alignment, bool *zeroed);
 void run_free(void *p, bool comes_again);
 size_t run_bytes(const void *p);

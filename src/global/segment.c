@@ -19,15 +19,18 @@
 #define EMPTY_KEPT         4          /* empty segments that stay mapped */
 #define RUN_SEARCH_MOST    64u        /* segments too cut up for a run that are looked at */
 #define PURGED_MOST        32         /* units at a time, so that a free does not take long */
-#define PURGED_MORE        4 /* times as many as were returned, if that is more: it must keep up */
-#define DIRTY_GROUPS_MOST  64u /* groups that are searched for dirty units */
-#define DIRTY_LOOKS_RUN    8u  /* segments, where a run is looked for */
-#define SWING_MARGIN       4   /* of the limit, a part as large stays beyond what use swings by */
-#define PURGE_LIMIT        128 /* units, 8 MiB, if nobody says otherwise */
-#define FALL_MOST          8   /* times the limit: what stays of a fall */
-#define HEAP_SHARE         8   /* of the limit, a part as large may stay for each heap */
-#define HEAPS_MOST         32  /* that count */
-#define MISFIT_SHARE       2   /* of what is in use, a part as large may not fit */
+#define PURGED_MORE                                                                                \
+    4 /* times as many as were returned, if that is more: it must keep up; but
+                                at most a segment's beyond these */
+#define DIRTY_GROUPS_MOST 64u /* groups that are searched for dirty units */
+#define DIRTY_LOOKS_RUN   8u  /* segments, where a run is looked for */
+#define SWING_MARGIN      4   /* of the limit, a part as large stays beyond what use swings by */
+#define PURGE_LIMIT       128 /* units, 8 MiB, if nobody says otherwise */
+#define FALL_MOST         8   /* times the limit: what stays of a fall */
+#define HEAP_SHARE        8   /* of the limit, a part as large may stay for each heap */
+#define HEAPS_MOST        32  /* that count */
+#define LEFT_MOST         16u /* units, of a new segment that is mapped for a run of over half of it */
+#define MISFIT_SHARE      2 /* of what is in use, a part as large may not fit */
 
 struct group {
     _Atomic(struct segment *) segment[SEGMENTS_PER_GROUP]; /* constant once set (release) */
@@ -487,6 +490,13 @@ static struct units search_dirty(struct search *search)
     return search_groups(search, groups_made < DIRTY_GROUPS_MOST ? groups_made : DIRTY_GROUPS_MOST);
 }
 
+/* Blocks of as many units would take a segment each, of which much is left over: twice their
+ * addresses, and, where memory is committed or locked as it is mapped, twice their memory. */
+static bool leaves_too_much(unsigned count)
+{
+    return count > UNITS_PER_SEGMENT / 2 && count < UNITS_PER_SEGMENT - LEFT_MOST;
+}
+
 /* Dirty units first, wherever they are: they cost no page. Then from the lowest segment up, so that
  * the highest empty; where those are too cut up for a run, from the newest down: that is where the
  * last runs came from. */
@@ -507,6 +517,8 @@ struct units segment_take(unsigned count, size_t alignment)
         taken = search_groups(&any, group_count());
     if (taken.units == 0 && any.looks == 0)
         taken = search_groups(&newest, group_count());
+    if (taken.units == 0 && leaves_too_much(count))
+        return taken;
     if (taken.units == 0)
         taken = take_from_new(count);
     if (taken.units == 0 && count > 1) /* who was to say that one is free may have been stopped */
@@ -717,7 +729,8 @@ static long dirty_most(void)
  * memory), it is not asked again for the same units each time. */
 static void purge_excess(long returned)
 {
-    long at_a_time = max_long(returned * PURGED_MORE, PURGED_MOST);
+    long more = min_long(returned * PURGED_MORE, returned + (long)UNITS_PER_SEGMENT);
+    long at_a_time = max_long(more, PURGED_MOST);
     long refused = atomic_load_explicit(&refused_units, memory_order_relaxed);
     long dirty =
         segment_dirty_units() - refused; /* may be too few, until the next purge counts them anew */

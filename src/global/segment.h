@@ -48,7 +48,8 @@ struct units {
 };
 
 /* 1 <= count <= UNITS_PER_SEGMENT; the first unit's address is a multiple of `alignment` (a power
- * of two, at most SEGMENT_SIZE). Maps a new segment if need be. */
+ * of two, at most SEGMENT_SIZE). Maps a new segment if need be, but not for more than half of one
+ * and less than three quarters. */
 struct units segment_take(unsigned count, size_t alignment);
 /* Takes the units that follow, if all are free. */
 bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *zeroed);

@@ -12,9 +12,9 @@
 #define ASK_SELDOM 128u /* the same, where the system says what it has said before */
 #define SAME       8u   /* parts, by which it may differ */
 
-static _Atomic(unsigned) touched = ALL;         /* atomic, relaxed */
-static _Atomic(unsigned) noted;                 /* atomic, relaxed: a count */
-static _Atomic(unsigned) ask_every = ASK_OFTEN; /* atomic, relaxed */
+static _Atomic(unsigned) touched = ALL;                  /* atomic, relaxed */
+static _Atomic(unsigned) ask_every = ASK_OFTEN;          /* atomic, relaxed */
+static _Alignas(HAK_CACHE_LINE) _Atomic(unsigned) noted; /* atomic, relaxed: a count */
 
 static bool is_to_ask(size_t bytes)
 {

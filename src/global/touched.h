@@ -4,6 +4,10 @@
  * a buffer for the worst case, little: then they are whales, which come back with the pages that
  * were written to before, where a run would be put elsewhere, and have others.
  *
+ * What a block was before counts as well, where it is made of units that hold memory, and so does
+ * what calloc has cleared: that it is not written to is then not seen. Nor is it harm: they hold
+ * memory in any case.
+ *
  * SYNCHRONIZATION: one number, atomic and relaxed: a guess, which any thread may spoil.
  */
 #ifndef HAK_TOUCHED_H
