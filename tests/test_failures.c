@@ -464,30 +464,42 @@ static size_t free_every_other(void **block, size_t count)
     return count / 2;
 }
 
+enum { TWO_MIB = 2 << 20 };
+
+/* So that blocks of 2 MiB are runs, whatever was freed before. */
+static void write_to_many(void)
+{
+    for (int i = 0; i < 150; i++)
+        free(memset(malloc(TWO_MIB), 1, TWO_MIB));
+}
+
 /* What blocks of 2 MiB had, others may have, and what grows to that, though nothing can be mapped:
  * whether the program writes to them or not. */
 static void test_gaps_are_found(void **state)
 {
     (void)state;
-    enum { COUNT = 200, BYTES = 2 << 20 };
-    for (int written = 0; written < 2; written++) {
-        static void *block[COUNT];
+    enum { COUNT = 200 };
+    for (size_t written = 1; written <= TWO_MIB; written *= TWO_MIB) {
+        static void *block[COUNT], *more[COUNT];
+        write_to_many();
         struct rlimit before, limit = limit_of(128 << 20);
         assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
         assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
-        size_t count = fill_up(block, COUNT, BYTES);
+        size_t count = fill_up(block, COUNT, TWO_MIB);
         for (size_t i = 0; i < count; i++)
-            memset(block[i], 1, written != 0 ? BYTES : 1);
+            memset(block[i], 1, written);
         size_t gaps = free_every_other(block, count);
-        void *grown = realloc(malloc(200 << 10), BYTES), *again = malloc(BYTES);
+        void *grown = realloc(malloc(1000), TWO_MIB);
+        size_t filled = fill_up(more, gaps - 2, TWO_MIB);
         assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
         assert_true(gaps >= 24);
         assert_non_null(grown);
-        assert_non_null(again);
+        assert_int_equal(filled, gaps - 2);
         free(grown);
-        free(again);
         for (size_t i = 0; i < count; i++)
             free(block[i]);
+        while (filled > 0)
+            free(more[--filled]);
     }
 }
 
