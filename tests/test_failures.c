@@ -454,7 +454,7 @@ static void test_a_block_may_have_what_a_segment_can_not(void **state)
         free(memset(block[--count], 1, BYTES));
 }
 
-/* Every other one, and where each of the rest is: so many are NULL. */
+/* How many there are, at least; their places are NULL. */
 static size_t free_every_other(void **block, size_t count)
 {
     for (size_t i = 0; i < count; i += 2) {
