@@ -28,7 +28,7 @@
 #define BIN_LEAST      4
 #define BIN_SMALL      KIB(8) /* of a class that is not in demand */
 #define BIN_MOST       4096
-#define BIN_GROWN      4   /* times the first bound */
+#define BIN_GROWN      16  /* times the first bound */
 #define BIN_LEAN       128 /* blocks: a bin of as few, or fewer, shrinks to none, unless in demand */
 #define OVERFLOWS_MOST 4   /* without running out, until a bin shrinks */
 #define OVERFLOWS_LEAN 16  /* the same, to none: such a bin gives back little each time */

@@ -68,7 +68,10 @@ void *hak_calloc(size_t count, size_t size)
 static void *move_to(void *moved, void *block, size_t bytes)
 {
     memcpy(moved, block, bytes);
-    hak_free(block);
+    if (registry_word(block) == UNIT_RUN)
+        large_free_moved(block);
+    else
+        hak_free(block);
     return moved;
 }
 

@@ -9,6 +9,8 @@
 
 #define SHARE      8u /* of all that is in use, by the number of heaps, a part as large */
 #define UNITS_MOST 64u
+#define ANY_USE    32u  /* units that a heap may keep however little is in use, */
+#define ANY_HEAPS  256u /* and all heaps together */
 #define LOOK_EACH  16u /* runs: what all use is counted in shared lines */
 #define MORE_SHARE 8u  /* a run that is larger than wanted by such a part will do */
 
@@ -16,8 +18,9 @@ static_assert(UNITS_PER_SEGMENT <= UINT8_MAX, "the units of a run fit");
 
 static void look_around(struct runs *r)
 {
-    size_t part = segment_used_bytes_a_heap() / SHARE;
-    r->most = segment_keeps_dirty() ? (uint32_t)min_size(part / UNIT_SIZE, UNITS_MOST) : 0;
+    size_t part = segment_used_bytes_a_heap() / SHARE / UNIT_SIZE;
+    size_t least = min_size(ANY_HEAPS / (size_t)segment_heaps(), ANY_USE);
+    r->most = segment_keeps_dirty() ? (uint32_t)min_size(max_size(part, least), UNITS_MOST) : 0;
     r->looks = LOOK_EACH;
 }
 

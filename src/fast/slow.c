@@ -355,6 +355,16 @@ static void free_run(struct heap *h, void *p)
     run_free(p, false);
 }
 
+void large_free_moved(void *run)
+{
+    struct heap *entered = heap_enter();
+    struct heap *h = heap_open(entered);
+    size_t bytes = run_bytes(run);
+    touched_note(run, bytes);
+    run_free(run, comes_again(h, bytes));
+    heap_close(entered, h);
+}
+
 static void free_whale(struct heap *h, void *p)
 {
     size_t bytes = whale_bytes(p);

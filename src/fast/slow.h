@@ -70,6 +70,9 @@ void *large_roomier(void *whale, size_t size);
 /* Makes a run or whale of `bytes` smaller or larger, moving pages but no bytes; NULL if it would
  * change its tier, or cannot be done. */
 void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size);
+/* Frees a run whose contents realloc has moved. Another length is wanted next: the heap does not keep
+ * it, so that the next one may have its memory. */
+void large_free_moved(void *run);
 /* Gives back what is kept for later, everywhere, but for the memory of `keep` free units; false if
  * there was nothing. */
 bool give_back_all(struct heap *work, long keep);

@@ -665,15 +665,14 @@ void segment_set_purge_limit(long units)
     swing_set_fall_most(&in_use, swing_fall_bound(units, PURGE_LIMIT, FALL_MOST));
 }
 
-/* In use, 1 at least. */
-static long heaps_used(void)
+long segment_heaps(void)
 {
     return max_long(atomic_load_explicit(&heaps, memory_order_relaxed), 1);
 }
 
 size_t segment_used_bytes_a_heap(void)
 {
-    return (size_t)max_long(segment_used_bytes(), 0) / (size_t)heaps_used();
+    return (size_t)max_long(segment_used_bytes(), 0) / (size_t)segment_heaps();
 }
 
 void segment_set_heaps(long now)
@@ -686,7 +685,7 @@ void segment_set_heaps(long now)
 /* Beyond the limit: what is in use, and half of the limit (some for each heap, if that is more). */
 static long dirty_more(long limit)
 {
-    long for_heaps = min_long(heaps_used(), HEAPS_MOST) * (limit / HEAP_SHARE);
+    long for_heaps = min_long(segment_heaps(), HEAPS_MOST) * (limit / HEAP_SHARE);
     return swing_used(&in_use) + max_long(limit / 2, for_heaps);
 }
 

@@ -111,6 +111,8 @@ bool segment_keeps_dirty(void);
 /* Of units in use, by the number of heaps in use. After a fork these may be counted too few, or too
  * many. */
 size_t segment_used_bytes_a_heap(void);
+/* In use, 1 at least; counted as above. */
+long segment_heaps(void);
 /* So many more (or fewer) heaps are in use. */
 void segment_count_heaps(long more);
 /* In the child of a fork: so many are. */
