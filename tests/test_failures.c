@@ -276,7 +276,8 @@ static char *use_up_mappings(int left)
     return pages;
 }
 
-/* Where a mapping can't be split, what is mapped for nothing is not lost. */
+/* Where a mapping can't be split, neither what is mapped for nothing is lost, nor what can't be
+ * unmapped. */
 static void test_at_the_limit_of_mappings(void **state)
 {
     (void)state;
@@ -300,7 +301,36 @@ static void test_at_the_limit_of_mappings(void **state)
         free(block[i]);
     munmap(pages, 2l * MAPPINGS * PAGE);
     malloc_trim(0);
-    assert_true(mapped_bytes() <= before + (64 << 20));
+    assert_true(mapped_bytes() <= before + (16 << 20));
+}
+
+/* The middle of a mapping, which would be one more: its addresses stay for the next. */
+static void test_what_can_not_be_unmapped_is_not_lost(void **state)
+{
+    (void)state;
+    enum { COUNT = 3, BYTES = 8 << 20 };
+    char *block[COUNT];
+    if (most_mappings() > MAPPINGS)
+        skip();
+    malloc_trim(0);
+    size_t before = mapped_bytes();
+    for (int i = 0; i < COUNT; i++)
+        block[i] = malloc(BYTES);
+    assert_ptr_equal(block[0], block[1] + BYTES); /* neighbours, as the system maps downwards */
+    assert_ptr_equal(block[1], block[2] + BYTES);
+    char *pages = use_up_mappings(0);
+    free(block[1]);
+    malloc_trim(0);
+    size_t at_limit = mapped_bytes();
+    char *again = malloc(BYTES);
+    munmap(pages, 2l * MAPPINGS * PAGE);
+    assert_true(at_limit >= before + COUNT * BYTES);
+    assert_ptr_equal(again, block[1]);
+    free(again);
+    free(block[0]);
+    free(block[2]);
+    malloc_trim(0);
+    assert_true(mapped_bytes() <= before);
 }
 
 /* More than there may be mappings: neighbours are one. */
@@ -612,6 +642,7 @@ int main(void)
         cmocka_unit_test(test_blocks_that_can_not_be_moved),
         cmocka_unit_test(test_a_move_beyond_the_limit),
         cmocka_unit_test(test_at_the_limit_of_mappings),
+        cmocka_unit_test(test_what_can_not_be_unmapped_is_not_lost),
         cmocka_unit_test(test_very_many_large_blocks),
         cmocka_unit_test(test_statistics_without_memory),
         cmocka_unit_test(test_threads_without_memory),

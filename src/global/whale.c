@@ -104,19 +104,6 @@ static void unpublish(struct whale *w)
     registry_unpublish(&w->region);
 }
 
-/* Of a whale that nobody uses, in the cache or on its way to it: it is published still. */
-static void whale_unmap(struct whale *w)
-{
-    unpublish(w);
-    huge_look(&huge, w->region.base, region_size(&w->region));
-    huge_forget(&huge, w->region.base, region_size(&w->region));
-    if (!os_unmap(w->region.base, region_size(&w->region)))
-        os_purge(w->region.base,
-                 region_size(&w->region)); /* its addresses are lost, its memory is not */
-    huge_gone(w->huge);
-    rcu_retire(&w->retired, descriptor_reclaim);
-}
-
 /* ---- the cache ---- */
 
 static void count_cached(const struct whale *w, size_t sign)
@@ -209,6 +196,38 @@ static bool fill_any(struct whale *w)
         if (slot_fill(i, w))
             return true;
     return false;
+}
+
+/* The system can't unmap it: for it to be the middle of a mapping there would be one too many. So
+ * its memory goes back, and its addresses stay, for whoever wants as many, or until they can be
+ * unmapped. They are lost if there is no place for it. */
+static void keep_addresses(struct whale *w)
+{
+    os_purge(w->region.base, region_size(&w->region));
+    w->resident = 0;
+    atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
+    if (registry_publish(&w->region)) {
+        registry_set_word(w->region.base, UNIT_FREE);
+        if (fill_any(w))
+            return;
+        unpublish(w);
+    }
+    huge_gone(w->huge);
+    rcu_retire(&w->retired, descriptor_reclaim);
+}
+
+/* Of a whale that nobody uses, in the cache or on its way to it: it is published still. */
+static void whale_unmap(struct whale *w)
+{
+    unpublish(w);
+    huge_look(&huge, w->region.base, region_size(&w->region));
+    huge_forget(&huge, w->region.base, region_size(&w->region));
+    if (!os_unmap(w->region.base, region_size(&w->region))) {
+        keep_addresses(w);
+        return;
+    }
+    huge_gone(w->huge);
+    rcu_retire(&w->retired, descriptor_reclaim);
 }
 
 static void put_back(struct whale *w)
