@@ -288,20 +288,21 @@ static void wait_us(long us)
 static void test_bins_follow_the_use(void **state)
 {
     (void)state;
-    enum { COUNT = 500 };
-    static void *p[COUNT];
+    enum { COUNT = 500, MORE = 2500 };
+    static void *p[MORE];
     const unsigned class_no = size_to_class(1024);
     const int32_t limit = 96;
     void *first = hak_malloc(1024);
     const struct bin *bin = &heap_current->bin[class_no];
     for (int round = 0; round < 20; round++) {
-        for (int i = 0; i < COUNT; i++)
+        int count = round < 10 ? COUNT : MORE;
+        for (int i = 0; i < count; i++)
             p[i] = hak_malloc(1024);
-        for (int i = 0; i < COUNT; i++)
+        for (int i = 0; i < count; i++)
             hak_free(p[i]);
     }
-    assert_int_equal(bin->limit, 4 * limit);
-    assert_int_equal(heap_current->grown, 3 * (size_t)limit * 1024);
+    assert_int_equal(bin->limit, 16 * limit);
+    assert_int_equal(heap_current->grown, 15 * (size_t)limit * 1024);
     for (int i = 0; i < 40; i++) {
         int32_t before = bin->limit;
         heap_bin_ran_over(heap_current, class_no);
@@ -557,6 +558,22 @@ static void test_a_double_free_is_seen(void **state)
     assert_true(word == UNIT_FREE || word == UNIT_KEPT);
 }
 
+/* What is freed is kept; what realloc moves away from is not. */
+static void test_a_run_that_moved_is_not_kept(void **state)
+{
+    (void)state;
+    void *run = hak_malloc(100000);
+    hak_free(run);
+    assert_int_equal(registry_word(run), UNIT_KEPT);
+    run = hak_malloc(100000);
+    void *behind = hak_malloc(200000); /* taken anew: right behind, or else somewhere before */
+    void *moved = hak_realloc(run, 4000000);
+    assert_ptr_not_equal(moved, run);
+    assert_int_equal(registry_word(run), UNIT_FREE);
+    hak_free(behind);
+    hak_free(moved);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -580,6 +597,7 @@ int main(void)
         cmocka_unit_test(test_who_is_undisturbed_owns_what_it_frees),
         cmocka_unit_test(test_dissolving_leaves_nothing),
         cmocka_unit_test(test_a_double_free_is_seen),
+        cmocka_unit_test(test_a_run_that_moved_is_not_kept),
     };
     return RUN_TESTS(tests);
 }

@@ -160,7 +160,7 @@ static void take_a_block(void)
 /* The next free runs over. */
 static void fill(void)
 {
-    enum { MOST = 32 };
+    enum { MOST = 128 };
     void *more[MOST];
     block = hak_malloc(BLOCK);
     for (int i = 0; i < MOST; i++)

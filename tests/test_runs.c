@@ -98,7 +98,7 @@ static void test_units_are_bounded(void **state)
 static void test_the_bound_is_a_part_of_what_is_in_use(void **state)
 {
     (void)state;
-    enum { RUNS = 40, UNITS = 8 };
+    enum { RUNS = 40, UNITS = 8, PURGE_LIMIT = 128 };
     void *p[RUNS];
     for (int i = 0; i < RUNS; i++)
         p[i] = make(UNITS);
@@ -108,15 +108,23 @@ static void test_the_bound_is_a_part_of_what_is_in_use(void **state)
     segment_count_heaps(4);
     r.looks = 0;
     runs_keep(&r, p[1]);
+    assert_int_equal(r.most, PURGE_LIMIT / 4);
+    segment_count_heaps(64 - 5);
+    r.looks = 0;
+    runs_keep(&r, p[2]);
+    assert_int_equal(r.most, PURGE_LIMIT * 2 / 64);
+    segment_set_purge_limit(16);
+    segment_count_heaps(5 - 64);
+    r.looks = 0;
+    runs_keep(&r, p[3]);
     assert_in_range(r.most, RUNS * UNITS / 8 / 5, RUNS * UNITS / 8 / 4 + 4);
     segment_count_heaps(-4);
     segment_set_purge_limit(0);
     r.looks = 0;
-    runs_keep(&r, p[2]);
-    assert_int_equal(registry_word(p[2]), UNIT_FREE);
-    assert_int_equal(r.most, 0);
-    segment_set_purge_limit(128);
-    for (int i = 3; i < RUNS; i++)
+    runs_keep(&r, p[4]);
+    assert_int_equal(registry_word(p[4]), UNIT_FREE);
+    segment_set_purge_limit(PURGE_LIMIT);
+    for (int i = 5; i < RUNS; i++)
         run_free(p[i], true);
 }
 

@@ -28,7 +28,8 @@
 #define BIN_LEAST      4
 #define BIN_SMALL      KIB(8) /* of a class that is not in demand */
 #define BIN_MOST       4096
-#define BIN_GROWN      16  /* times the first bound */
+#define BIN_GROWN      16 /* times the first bound */
+#define BIN_GROWN_MOST 32768
 #define BIN_LEAN       128 /* blocks: a bin of as few, or fewer, shrinks to none, unless in demand */
 #define OVERFLOWS_MOST 4   /* without running out, until a bin shrinks */
 #define OVERFLOWS_LEAN 16  /* the same, to none: such a bin gives back little each time */
@@ -53,6 +54,8 @@ static _Atomic(uint32_t) heaps_made;  /* atomic, relaxed: numbers given out */
 static _Atomic(uint32_t) generation;  /* atomic, relaxed: forks since the first process */
 
 /* ---- making and finding ---- */
+
+static_assert(BIN_GROWN_MOST + FLUSHED_MOST <= UINT16_MAX, "what has passed a bin can be counted");
 
 #define X_LIMIT(class, below, size)                                                                \
     [class] = BIN_BYTES / (size) < BIN_LEAST  ? BIN_LEAST                                          \
@@ -148,7 +151,7 @@ static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limi
 {
     int32_t twice = 2 * limit;
     size_t more = grown_bytes(class_no, twice) - grown_bytes(class_no, limit);
-    bool fits = twice <= first_limit[class_no] * BIN_GROWN && twice <= BIN_MOST;
+    bool fits = twice <= first_limit[class_no] * BIN_GROWN && twice <= BIN_GROWN_MOST;
     return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
 }
 

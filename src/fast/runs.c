@@ -9,18 +9,23 @@
 
 #define SHARE      8u /* of all that is in use, by the number of heaps, a part as large */
 #define UNITS_MOST 64u
-#define ANY_USE    32u  /* units that a heap may keep however little is in use, */
-#define ANY_HEAPS  256u /* and all heaps together */
+#define ANY_SHARE  4   /* of the limit of free units a part as large, however little is in use; */
+#define ANY_TIMES  2   /* in all heaps so many times as much as the limit */
 #define LOOK_EACH  16u /* runs: what all use is counted in shared lines */
 #define MORE_SHARE 8u  /* a run that is larger than wanted by such a part will do */
 
 static_assert(UNITS_PER_SEGMENT <= UINT8_MAX, "the units of a run fit");
 
+static size_t least_bound(void)
+{
+    long limit = segment_purge_limit();
+    return (size_t)min_long(limit / ANY_SHARE, limit * ANY_TIMES / segment_heaps());
+}
+
 static void look_around(struct runs *r)
 {
     size_t part = segment_used_bytes_a_heap() / SHARE / UNIT_SIZE;
-    size_t least = min_size(ANY_HEAPS / (size_t)segment_heaps(), ANY_USE);
-    r->most = segment_keeps_dirty() ? (uint32_t)min_size(max_size(part, least), UNITS_MOST) : 0;
+    r->most = (uint32_t)min_size(max_size(part, least_bound()), UNITS_MOST);
     r->looks = LOOK_EACH;
 }
 
@@ -83,7 +88,7 @@ void runs_keep(struct runs *r, void *p)
     unsigned units = units_for(run_bytes(p));
     if (r->looks-- == 0)
         look_around(r);
-    if (units > r->most) {
+    if (units > r->most || segment_purge_limit() == 0) {
         run_free(p, true);
         return;
     }

@@ -3,8 +3,9 @@
  *
  * A run that goes back to its segment costs writes to lines that all threads share, and the next
  * search costs more of them. Who takes buffers about as often as it returns them gets its own back
- * instead. Few are kept: 16, and of an eighth of all that is in use the heap's part, 4 MiB at most.
- * The rest goes back, the one that was kept longest first; and one at each round of the heap's
+ * instead, which may be in its cache yet. Few are kept: 16, and of an eighth of all that is in use the
+ * heap's part, 4 MiB at most. However little is in use, a heap keeps a quarter of the limit of free
+ * units (global/segment.h: 2 MiB), but all heaps together twice the limit. The rest goes back, the one that was kept longest first; and one at each round of the heap's
  * looks at its classes, if none was taken meanwhile.
  *
  * The word of a kept run says UNIT_KEPT: it is not allocated, nor free for others.

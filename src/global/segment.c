@@ -652,9 +652,9 @@ long segment_used_bytes(void)
     return swing_used(&in_use) * (long)UNIT_SIZE;
 }
 
-bool segment_keeps_dirty(void)
+long segment_purge_limit(void)
 {
-    return atomic_load_explicit(&purge_limit_units, memory_order_relaxed) != 0;
+    return atomic_load_explicit(&purge_limit_units, memory_order_relaxed);
 }
 
 void segment_set_purge_limit(long units)

@@ -107,7 +107,7 @@ long segment_used_bytes(void);
 void segment_purge_some(long taken);
 /* The least bound on dirty free units; 0: none stay. */
 void segment_set_purge_limit(long units);
-bool segment_keeps_dirty(void);
+long segment_purge_limit(void);
 /* Of units in use, by the number of heaps in use. After a fork these may be counted too few, or too
  * many. */
 size_t segment_used_bytes_a_heap(void);

@@ -473,13 +473,14 @@ static void push_remote(struct owned *o, struct slab *s, struct chain chain)
     owned_claim(o, s);
 }
 
-/* The caller's blocks pin the slab's class. */
+/* The caller's blocks pin the slab's class. Who has its fill would give up another slab for this
+ * one. */
 void owned_push_remote(struct owned *o, struct slab *s, struct chain chain)
 {
-    bool none = owns_none(o, slab_class(s));
-    if (owned_has(o, s) || (!none && owned_claim(o, s)))
+    bool keeps = !owns_none(o, slab_class(s)) && !has_its_fill(o);
+    if (owned_has(o, s) || (keeps && owned_claim(o, s)))
         owned_put(o, s, chain);
-    else if (!none || !deposit(o, s, chain))
+    else if (keeps || !deposit(o, s, chain))
         push_remote(o, s, chain);
 }
 
