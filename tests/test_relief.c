@@ -88,6 +88,23 @@ static void test_what_an_idle_thread_keeps_is_taken(void **state)
     finish(thread);
 }
 
+/* The same by who takes large blocks only. */
+static void test_runs_of_an_idle_thread_are_taken(void **state)
+{
+    (void)state;
+    static void *large[64];
+    hak_malloc_trim(0);
+    pthread_t thread = start(drop_most_and_wait, &large);
+    assert_int_not_equal(runs_bytes(&other->runs), 0);
+    usleep(300000);
+    for (size_t i = 0; i < 64; i++)
+        large[i] = hak_malloc(1000000);
+    assert_int_equal(runs_bytes(&other->runs), 0);
+    for (size_t i = 0; i < 64; i++)
+        hak_free(large[i]);
+    finish(thread);
+}
+
 /* Who comes to a slow path now and then keeps its own. */
 static void test_who_is_not_idle_keeps_its_slabs(void **state)
 {
@@ -250,6 +267,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_an_idle_thread_keeps_is_taken),
+        cmocka_unit_test(test_runs_of_an_idle_thread_are_taken),
         cmocka_unit_test(test_who_is_not_idle_keeps_its_slabs),
         cmocka_unit_test(test_trimming_takes_it_at_once),
         cmocka_unit_test(test_a_seized_heap_is_not_waited_for),

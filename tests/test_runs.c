@@ -128,6 +128,34 @@ static void test_the_bound_is_a_part_of_what_is_in_use(void **state)
         run_free(p[i], true);
 }
 
+static struct runs others[10];
+
+static uint32_t most_of(struct runs *runs)
+{
+    runs->looks = 0;
+    runs_keep(runs, make(1));
+    return runs->most;
+}
+
+/* What heaps may keep however little is in use, they share: who has nothing left gives its part
+ * back. */
+static void test_all_together_are_bounded(void **state)
+{
+    (void)state;
+    enum { PURGE_LIMIT = 128, SHARE = PURGE_LIMIT / 4, SHARES = 2 * PURGE_LIMIT / SHARE };
+    for (unsigned i = 0; i < SHARES; i++)
+        assert_int_equal(most_of(&others[i]), SHARE);
+    assert_in_range(most_of(&others[SHARES]), 0, SHARE / 2);
+    runs_drop(&others[0]);
+    assert_int_equal(most_of(&others[SHARES]), SHARE);
+    runs_only_user(NULL);
+    runs_adopt(&others[1]);
+    assert_int_equal(most_of(&others[SHARES + 1]), SHARE);
+    for (unsigned i = 0; i < 10; i++)
+        runs_drop(&others[i]);
+    runs_only_user(NULL);
+}
+
 static void test_what_nobody_takes_goes(void **state)
 {
     (void)state;
@@ -285,6 +313,7 @@ int main(void)
         TEST(test_the_oldest_goes_first),
         TEST(test_units_are_bounded),
         TEST(test_the_bound_is_a_part_of_what_is_in_use),
+        TEST(test_all_together_are_bounded),
         TEST(test_what_nobody_takes_goes),
         TEST(test_what_was_on_its_way_is_taken_back),
         TEST(test_what_is_kept_is_not_on_its_way),

@@ -320,6 +320,29 @@ static void test_one_block_changes_no_list(void **state)
     assert_true(owner_of(s) == SLAB_FREE && owned_count(&a) == 0 && a.idle_bytes == 0);
 }
 
+/* It would give up another for it. */
+static void test_who_has_its_fill_claims_no_more(void **state)
+{
+    (void)state;
+    enum { SLABS = OWNED_FULL_MOST + 4 };
+    struct block *full[SLABS], *blocks;
+    struct slab *s = share(&blocks), *slab[SLABS];
+    owned_push_remote(&b, s, pop(&blocks));
+    assert_true(owned_has(&b, s)); /* while it has not */
+    owned_disown_all(&b);
+    assert_ptr_equal(shared_pop(CLASS), s);
+    for (unsigned i = 0; i < SLABS; i++)
+        slab[i] = use_up(&b, CLASS, &full[i]);
+    uint32_t count = owned_count(&b), used = slab_used(s);
+    owned_push_remote(&b, s, pop(&blocks));
+    assert_int_equal(owner_of(s), SLAB_SHARED);
+    assert_int_equal(slab_used(s), used - 1);
+    assert_int_equal(owned_count(&b), count);
+    for (unsigned i = 0; i < SLABS; i++)
+        free_rest(&b, slab[i], full[i]);
+    free_rest(&b, s, blocks);
+}
+
 static void test_no_block_goes_back_just_so_beyond_the_bounds(void **state)
 {
     (void)state;
@@ -1087,6 +1110,7 @@ int main(void)
         TEST(test_remote_frees_are_found_by_the_owner),
         TEST(test_what_a_heap_keeps_is_bounded),
         TEST(test_one_block_changes_no_list),
+        TEST(test_who_has_its_fill_claims_no_more),
         TEST(test_no_block_goes_back_just_so_beyond_the_bounds),
         TEST(test_what_others_freed_comes_with_ones_own),
         TEST(test_the_oldest_is_looked_at),

@@ -34,12 +34,13 @@
 #define OVERFLOWS_MOST 4   /* without running out, until a bin shrinks */
 #define OVERFLOWS_LEAN 16  /* the same, to none: such a bin gives back little each time */
 #define FLUSHED_MOST   64  /* blocks at once, of a class in demand */
-#define SLOT_WORTH     4   /* blocks in a slot of the out-buffer */
-#define GROWN_BYTES    MIB(4)  /* beyond the first bounds, of all bins of a heap */
-#define PARKED_BYTES   MIB(16) /* free blocks in all parked heaps together */
-#define CLOCKS_QUICK   1u      /* of processor_clock: about 0.1 ms */
-#define CLOCKS_LONG    4096u   /* less than a second */
-#define CLOCKS_IDLE    1024u   /* about a tenth of a second */
+#define COOLED_MOST    BIN_MOST /* the same, of one that is in demand no more */
+#define SLOT_WORTH     4        /* blocks in a slot of the out-buffer */
+#define GROWN_BYTES    MIB(4)   /* beyond the first bounds, of all bins of a heap */
+#define PARKED_BYTES   MIB(16)  /* free blocks in all parked heaps together */
+#define CLOCKS_QUICK   1u       /* of processor_clock: about 0.1 ms */
+#define CLOCKS_LONG    4096u    /* less than a second */
+#define CLOCKS_IDLE    1024u    /* about a tenth of a second */
 
 VARIANT_HEAP_STORAGE struct heap *heap_current =
     (struct heap *)(uintptr_t)front.nothing[HEAP_START];
@@ -189,11 +190,22 @@ void heap_bin_ran_out(struct heap *h, unsigned class_no)
     h->ran_over[class_no] = 0;
 }
 
+/* So that no call takes long: the next round of looks goes on. */
+static void cool_some(struct heap *h, unsigned class_no)
+{
+    heap_flush_bin(h, &h->bin[class_no], class_no, COOLED_MOST);
+    resize_bin(h, class_no, h->bin[class_no].limit - COOLED_MOST);
+}
+
 /* One that has shrunk below that stays so. */
 static void cool(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     int32_t small = small_limit[class_no];
+    if (bin->limit - bin->room > small + COOLED_MOST) {
+        cool_some(h, class_no);
+        return;
+    }
     h->demand[class_no] = 0;
     owned_claim_none(&h->owned, class_no);
     heap_flush_bin(h, bin, class_no, bin->limit - bin->room - small);
@@ -316,6 +328,7 @@ static struct heap *adopt_vanished(void)
     if (h != NULL) {
         heap_recount(h);
         outbuf_adopt(&h->out);
+        runs_adopt(&h->runs);
         segment_count_heaps(1);
     }
     return h;
@@ -794,6 +807,7 @@ void heap_after_fork_child(void)
         set_holder(heap_held, held_now() | (holder_of(heap_held) & HEAP_STATES));
     segment_set_heaps(heap_held != NULL);
     outbuf_only_user(heap_held != NULL ? &heap_held->out : NULL);
+    runs_only_user(heap_held != NULL ? &heap_held->runs : NULL);
     if (!is_interrupted())
         mend();
 }

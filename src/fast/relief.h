@@ -3,7 +3,7 @@
  *
  * A heap keeps slabs and runs for its thread. Where that thread comes to no slow path any more,
  * since it sleeps or lives in its bins, nobody else could use them, however much that is. So
- * whoever takes fresh slabs looks now and then at some other heaps; one that has been idle for
+ * whoever takes new units looks now and then at some other heaps; one that has been idle for
  * about a tenth of a second it seizes, and gives up some of its slabs. With memory out, or for
  * malloc_trim, all that are in no slow path at the moment are relieved, idle or not.
  *
@@ -18,14 +18,14 @@
 
 #include "heap.h"
 
-#define RELIEF_EACH 8u /* fresh slabs: 512 KiB, which cost their page faults already */
+#define RELIEF_EACH 8u /* fresh units: 512 KiB, which cost their page faults already */
 
 HAK_INLINE bool relief_is_due(const struct heap *h)
 {
     return h->owned.fresh >= RELIEF_EACH;
 }
 
-/* For a heap that is about to take a slab of this class: some of those of one idle heap become
+/* For a heap that is about to take a slab of this class, or units for a large block: some of those of one idle heap become
  * SHARED. */
 void relief_look(struct heap *h, unsigned class_no);
 /* All slabs and runs of all heaps that are in no slow path. False: there were none. */

@@ -1,14 +1,14 @@
 /*
  * runs.c: see runs.h.
  *
- * SYNCHRONIZATION: owner only.
+ * SYNCHRONIZATION: see runs.h.
  */
 #include "runs.h"
 #include "../global/run.h"
 #include "../global/segment.h"
 
 #define SHARE      8u /* of all that is in use, by the number of heaps, a part as large */
-#define UNITS_MOST 64u
+#define UNITS_MOST 64
 #define ANY_SHARE  4   /* of the limit of free units a part as large, however little is in use; */
 #define ANY_TIMES  2   /* in all heaps so many times as much as the limit */
 #define LOOK_EACH  16u /* runs: what all use is counted in shared lines */
@@ -16,17 +16,47 @@
 
 static_assert(UNITS_PER_SEGMENT <= UINT8_MAX, "the units of a run fit");
 
-static size_t least_bound(void)
+static _Atomic(long) granted; /* atomic, relaxed: to all heaps */
+
+static void set_granted(struct runs *r, long units)
 {
-    long limit = segment_purge_limit();
-    return (size_t)min_long(limit / ANY_SHARE, limit * ANY_TIMES / segment_heaps());
+    if (units == (long)r->granted)
+        return;
+    atomic_fetch_add_explicit(&granted, units - (long)r->granted, memory_order_relaxed);
+    r->granted = (uint32_t)units;
+}
+
+/* However little is in use: if that is more than `part`, and others have left as much. */
+static long least_bound(struct runs *r, long part)
+{
+    long limit = segment_purge_limit(), all = limit * ANY_TIMES;
+    long left = all - atomic_load_explicit(&granted, memory_order_relaxed) + (long)r->granted;
+    long wanted = min_long(min_long(limit / ANY_SHARE, all / segment_heaps()), UNITS_MOST);
+    set_granted(r, wanted > part ? max_long(min_long(wanted, left), 0) : 0);
+    return (long)r->granted;
 }
 
 static void look_around(struct runs *r)
 {
-    size_t part = segment_used_bytes_a_heap() / SHARE / UNIT_SIZE;
-    r->most = (uint32_t)min_size(max_size(part, least_bound()), UNITS_MOST);
+    long part = (long)(segment_used_bytes_a_heap() / SHARE / UNIT_SIZE);
+    r->most = (uint32_t)min_long(max_long(part, least_bound(r, part)), UNITS_MOST);
     r->looks = LOOK_EACH;
+}
+
+static void end_grant(struct runs *r)
+{
+    set_granted(r, 0);
+    r->looks = 0;
+}
+
+void runs_only_user(const struct runs *r)
+{
+    atomic_store_explicit(&granted, r != NULL ? (long)r->granted : 0, memory_order_relaxed);
+}
+
+void runs_adopt(const struct runs *r)
+{
+    atomic_fetch_add_explicit(&granted, (long)r->granted, memory_order_relaxed);
 }
 
 /* Out of its slot, and on its way. */
@@ -105,15 +135,18 @@ void runs_drop_one(struct runs *r)
         unsigned i = next_slot(r);
         if (r->run[i] != NULL) {
             send_back(r, i, false);
-            return;
+            break;
         }
     }
+    if (r->kept == 0)
+        end_grant(r);
 }
 
 void runs_drop(struct runs *r)
 {
     for (unsigned i = 0; i < RUNS_MOST; i++)
         send_back(r, i, false);
+    end_grant(r);
 }
 
 void runs_age(struct runs *r)

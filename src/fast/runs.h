@@ -3,14 +3,16 @@
  *
  * A run that goes back to its segment costs writes to lines that all threads share, and the next
  * search costs more of them. Who takes buffers about as often as it returns them gets its own back
- * instead, which may be in its cache yet. Few are kept: 16, and of an eighth of all that is in use the
- * heap's part, 4 MiB at most. However little is in use, a heap keeps a quarter of the limit of free
- * units (global/segment.h: 2 MiB), but all heaps together twice the limit. The rest goes back, the one that was kept longest first; and one at each round of the heap's
- * looks at its classes, if none was taken meanwhile.
+ * instead, which may be in its cache yet. Few are kept: 16, and of an eighth of all that is in use
+ * the heap's part, 4 MiB at most. However little is in use, a heap may keep a quarter of the limit
+ * of free units (global/segment.h: 2 MiB), as long as all heaps together have twice the limit of
+ * such. The rest goes back, the one that was kept longest first; and one at each round of the
+ * heap's looks at its classes, if none was taken meanwhile.
  *
  * The word of a kept run says UNIT_KEPT: it is not allocated, nor free for others.
  *
- * SYNCHRONIZATION: owner only, in slow paths: so who has seized the heap may send some back. In the
+ * SYNCHRONIZATION: owner only, in slow paths: so who has seized the heap may send some back. What
+ * all heaps share is one count, relaxed: threads that meet may go beyond it by a share. In the
  * child of a fork, what a thread had in its hands is taken back, and the heap of one that vanished
  * in a slow path is mended. So a run comes into a slot, and goes out of it, while its word says
  * UNIT_FREE: then it was on its way. Else it stays.
@@ -29,6 +31,7 @@ struct runs {
     uint32_t kept;            /* owner only: units of all of them */
     uint32_t most;            /* owner only: how many these may be, as of the last look */
     uint32_t looks;           /* owner only: runs until the next look */
+    uint32_t granted;         /* owner only: units of `most` that it has of what all may share */
     bool was_taken;           /* owner only: one was, in this round */
 };
 
@@ -38,12 +41,16 @@ void *runs_take(struct runs *r, size_t bytes);
 void runs_keep(struct runs *r, void *p);
 /* The next of the heap's rounds begins. */
 void runs_age(struct runs *r);
-/* One goes back, if there is one. */
+/* One goes back, if there is one; with the last, what the heap may keep however little is in use. */
 void runs_drop_one(struct runs *r);
 void runs_drop(struct runs *r);
 /* In the child of a fork, for who vanished inside of it: what was on its way is in no slot, and the
  * counts are right. */
 void runs_mend(struct runs *r);
+/* In the child of a fork: no other heap's share counts (NULL: none at all). */
+void runs_only_user(const struct runs *r);
+/* The same: who vanished had a share, and now the caller has it. */
+void runs_adopt(const struct runs *r);
 
 HAK_INLINE size_t runs_bytes(const struct runs *r)
 {

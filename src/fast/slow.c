@@ -14,10 +14,11 @@
 
 #include <errno.h>
 
-#define REFILLS_A_PURGE 64 /* so that what stays shrinks in time */
-#define LARGES_A_LOOK   16 /* runs and whales that come or go */
-#define FEW_BACK        4  /* blocks at most, of a bin that is seldom wanted */
-#define REFILL_ENOUGH   16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
+#define REFILLS_A_PURGE 64   /* so that what stays shrinks in time */
+#define LARGES_A_LOOK   16   /* runs and whales that come or go */
+#define FEW_BACK        4    /* blocks at most, of a bin that is seldom wanted */
+#define BORROWED_MOST   4096 /* blocks that a borrowed heap flushes at once */
+#define REFILL_ENOUGH   16   /* blocks: beyond, or where some were freshly cut, no slab is asked */
 
 /* ---- malloc ---- */
 
@@ -144,6 +145,13 @@ static size_t longest_run(size_t size)
     return size <= SIZE_GROWN_RUN || touched_mostly() ? SIZE_RUN_MAX : SIZE_GROWN_RUN;
 }
 
+/* What is kept of the other kind may be too much now; and idle heaps may have what is wanted. */
+static void took_new(struct heap *h, size_t bytes)
+{
+    h->owned.fresh += units_for(bytes);
+    purge_some(bytes);
+}
+
 /* Up to `run_most` bytes it is a run, if there is one. */
 static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_most, bool *zeroed)
 {
@@ -151,6 +159,8 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_
         return NULL;
     outbuf_tick(&h->out, &h->owned);
     count_large(h);
+    if (HAK_UNLIKELY(relief_is_due(h)))
+        relief_look(h, 0);
     void *p = take_kept(h, size, alignment, run_most, zeroed);
     if (p == NULL)
         p = map_large(size, alignment, run_most, zeroed);
@@ -161,8 +171,8 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_
     if (p == NULL)
         return NULL;
     owned_takes(&h->owned, units_for(size));
-    if (*zeroed) /* new: what is kept of the other kind may be too much now */
-        purge_some(min_size(size, SEGMENT_SIZE)); /* a bounded part, however much is reserved */
+    if (*zeroed)
+        took_new(h, min_size(size, SEGMENT_SIZE)); /* a bounded part, however much is reserved */
     return p;
 }
 
@@ -342,26 +352,27 @@ static bool comes_again(struct heap *h, size_t bytes)
 }
 
 /* Who only frees keeps none. */
-static void free_run(struct heap *h, void *p)
+static void free_run(struct heap *h, void *p, bool may_be_kept)
 {
     size_t bytes = run_bytes(p);
     touched_note(p, bytes);
-    if (comes_again(h, bytes)) {
+    bool again = comes_again(h, bytes);
+    if (again && may_be_kept) {
         runs_keep(&h->runs, p);
         return;
     }
-    if (h != NULL)
+    if (!again && h != NULL)
         runs_drop_one(&h->runs);
-    run_free(p, false);
+    run_free(p, again);
 }
 
 void large_free_moved(void *run)
 {
+    COUNT(free);
+    COUNT(free_slow);
     struct heap *entered = heap_enter();
     struct heap *h = heap_open(entered);
-    size_t bytes = run_bytes(run);
-    touched_note(run, bytes);
-    run_free(run, comes_again(h, bytes));
+    free_run(h, run, false);
     heap_close(entered, h);
 }
 
@@ -379,7 +390,7 @@ static void free_by_word(struct heap *h, void *p, uintptr_t word)
     case UNIT_KEPT:
         os_die("free(%p): nothing is allocated there (a double free?); aborting", p);
     case UNIT_RUN:
-        free_run(h, p);
+        free_run(h, p, true);
         break;
     case UNIT_WHALE:
         free_whale(h, p);
@@ -419,6 +430,13 @@ static void pass_on(struct heap *h, unsigned class_no, void *p)
         pass_on_slowly(h, p);
 }
 
+/* By a borrowed heap. */
+static int32_t borrowed_count(const struct bin *bin)
+{
+    int32_t half = 1 + bin->limit / 2;
+    return half < BORROWED_MOST ? half : BORROWED_MOST;
+}
+
 static HAK_NOINLINE void free_flush(struct heap *h, unsigned class_no)
 {
     COUNT(free_slow);
@@ -426,7 +444,7 @@ static HAK_NOINLINE void free_flush(struct heap *h, unsigned class_no)
     if (HAK_LIKELY(work == h))
         flush_overflow(h, class_no);
     else if (work != NULL)
-        heap_flush_bin(work, &h->bin[class_no], class_no, 1 + h->bin[class_no].limit / 2);
+        heap_flush_bin(work, &h->bin[class_no], class_no, borrowed_count(&h->bin[class_no]));
     heap_close(h, work);
 }
 

@@ -39,15 +39,18 @@ struct whale {
     struct retired retired;
     lf_node spare;
     _Atomic(uint64_t) freed_at; /* atomic, relaxed: milliseconds; written by who has it */
-    size_t resident;      /* by who has it: bytes that hold memory, by estimate, as it was freed */
-    size_t used;          /* by its holder: bytes of it that the block may use */
-    size_t lent;          /* by its holder: bytes beyond these that it was given to grow in */
+    _Atomic(bool)
+        stays;       /* atomic, relaxed; by who has it: in the cache, since it can't be unmapped */
+    size_t resident; /* by who has it: bytes that hold memory, by estimate, as it was freed */
+    size_t used;     /* by its holder: bytes of it that the block may use */
+    size_t lent;     /* by its holder: bytes beyond these that it was given to grow in */
     enum huge_state huge; /* by its holder */
 };
 
 static _Atomic(struct whale *) cache[CACHE_SLOTS];
 static _Atomic(size_t) cached_bytes;    /* atomic, relaxed: of what is in the cache */
 static _Atomic(size_t) cached_resident; /* the same: what of it holds memory */
+static _Atomic(size_t) staying;         /* atomic, relaxed: a count; not in these two */
 static _Atomic(size_t) cache_limit_bytes = CACHE_LIMIT; /* atomic, relaxed */
 static _Atomic(unsigned) touched = PARTS; /* atomic, relaxed: parts of a whale that hold memory */
 static _Atomic(unsigned) estimates;       /* atomic, relaxed: a count */
@@ -92,6 +95,7 @@ static bool publish(struct whale *w, char *base, size_t size)
 {
     region_init(&w->region, REGION_WHALE, base, size);
     w->lent = 0;
+    atomic_store_explicit(&w->stays, false, memory_order_relaxed);
     if (!registry_publish(&w->region))
         return false;
     registry_set_word(base, UNIT_WHALE);
@@ -106,8 +110,17 @@ static void unpublish(struct whale *w)
 
 /* ---- the cache ---- */
 
+static bool stays(const struct whale *w)
+{
+    return atomic_load_explicit(&w->stays, memory_order_relaxed);
+}
+
 static void count_cached(const struct whale *w, size_t sign)
 {
+    if (stays(w)) {
+        atomic_fetch_add_explicit(&staying, sign, memory_order_relaxed);
+        return;
+    }
     atomic_fetch_add_explicit(&cached_bytes, sign * region_size(&w->region), memory_order_relaxed);
     atomic_fetch_add_explicit(&cached_resident, sign * w->resident, memory_order_relaxed);
 }
@@ -148,14 +161,20 @@ static uint64_t freed_at(struct whale *w)
 
 static bool drop_if(unsigned i, struct whale *w, uint64_t older_than);
 
-/* The slot of the one that was freed first; CACHE_SLOTS if there is none. */
+static bool cache_is_empty(void)
+{
+    return whale_cached_bytes() == 0 && atomic_load_explicit(&staying, memory_order_relaxed) == 0;
+}
+
+/* The slot of the one that was freed first, of those that can be unmapped; CACHE_SLOTS if there is
+ * none. */
 static unsigned oldest_slot(uint64_t *since)
 {
     unsigned oldest = CACHE_SLOTS;
     *since = UINT64_MAX;
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
         struct whale *w = slot_look(i);
-        if (w != NULL && freed_at(w) < *since) {
+        if (w != NULL && !stays(w) && freed_at(w) < *since) {
             *since = freed_at(w);
             oldest = i;
         }
@@ -203,8 +222,9 @@ static bool fill_any(struct whale *w)
  * unmapped. They are lost if there is no place for it. */
 static void keep_addresses(struct whale *w)
 {
-    os_purge(w->region.base, region_size(&w->region));
-    w->resident = 0;
+    size_t size = region_size(&w->region);
+    w->resident = os_purge(w->region.base, size) ? 0 : size;
+    atomic_store_explicit(&w->stays, true, memory_order_relaxed);
     atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
     if (registry_publish(&w->region)) {
         registry_set_word(w->region.base, UNIT_FREE);
@@ -216,18 +236,20 @@ static void keep_addresses(struct whale *w)
     rcu_retire(&w->retired, descriptor_reclaim);
 }
 
-/* Of a whale that nobody uses, in the cache or on its way to it: it is published still. */
-static void whale_unmap(struct whale *w)
+/* Of a whale that nobody uses, in the cache or on its way to it: it is published still. False: it
+ * can't be. */
+static bool whale_unmap(struct whale *w)
 {
     unpublish(w);
     huge_look(&huge, w->region.base, region_size(&w->region));
     huge_forget(&huge, w->region.base, region_size(&w->region));
     if (!os_unmap(w->region.base, region_size(&w->region))) {
         keep_addresses(w);
-        return;
+        return false;
     }
     huge_gone(w->huge);
     rcu_retire(&w->retired, descriptor_reclaim);
+    return true;
 }
 
 static void put_back(struct whale *w)
@@ -339,7 +361,7 @@ static bool is_worth_it(const struct whale *w, size_t bytes, size_t alignment)
  * tried. */
 static struct whale *cache_take(size_t bytes, size_t alignment)
 {
-    if (whale_cached_bytes() == 0)
+    if (cache_is_empty())
         return NULL;
     for (unsigned tries = TAKE_TRIES; tries > 0; tries--) {
         unsigned i = best_slot(bytes);
@@ -430,6 +452,7 @@ static void *take_roomy(size_t bytes, size_t pages)
         return NULL;
     }
     w->used = bytes;
+    atomic_store_explicit(&w->stays, false, memory_order_relaxed);
     swing_take(&in_use, (long)region_size(&w->region));
     registry_set_word(w->region.base, UNIT_WHALE);
     return w->region.base;
@@ -448,7 +471,7 @@ void *whale_roomier(void *p, size_t bytes)
     return size > region_size(&w->region) ? take_roomy(size, 2 * w->used) : NULL;
 }
 
-/* False: it is another one, or is not that old any more. */
+/* False: it is another one, or is not that old any more, or stays. */
 static bool drop_if(unsigned i, struct whale *w, uint64_t older_than)
 {
     if (w == NULL || freed_at(w) > older_than || !slot_take(i, w))
@@ -457,14 +480,13 @@ static bool drop_if(unsigned i, struct whale *w, uint64_t older_than)
         put_back(w);
         return false;
     }
-    whale_unmap(w);
-    return true;
+    return whale_unmap(w);
 }
 
 static bool cache_drop(uint64_t older_than)
 {
     bool any = false;
-    if (whale_cached_bytes() == 0)
+    if (cache_is_empty())
         return false;
     for (unsigned i = 0; i < CACHE_SLOTS; i++)
         any |= drop_if(i, slot_look(i), older_than);
@@ -473,7 +495,7 @@ static bool cache_drop(uint64_t older_than)
 
 void whale_decay(void)
 {
-    if (whale_cached_bytes() == 0)
+    if (cache_is_empty())
         return;
     uint64_t now = os_milliseconds();
     if (now > CACHE_AGE_MS)
@@ -610,6 +632,7 @@ static void *reuse(size_t used, size_t size, size_t alignment)
     char *base = w->region.base;
     registry_set_word(base, UNIT_WHALE);
     swing_take(&in_use, (long)have);
+    atomic_store_explicit(&w->stays, false, memory_order_relaxed);
     w->used = used;
     if (have >= size && have <= size + size / SLACK_SHARE)
         return base;
@@ -718,6 +741,7 @@ static void count_cache_again(void)
 {
     atomic_store_explicit(&cached_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&cached_resident, 0, memory_order_relaxed);
+    atomic_store_explicit(&staying, 0, memory_order_relaxed);
     for (unsigned i = 0; i < CACHE_SLOTS; i++) {
         struct whale *w = slot_look(i);
         if (w != NULL)

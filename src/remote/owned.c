@@ -435,6 +435,7 @@ static bool deposit(struct owned *o, struct slab *s, struct chain chain)
 {
     if (!claim_owner(o, s))
         return false;
+    drain_uncounted(s); /* that waited before */
     put(o, s, chain);
     if (!release_if_empty(o, s))
         let_go(o, s);

@@ -11,7 +11,8 @@
  * in an order of its own. So a heap may own many partial slabs as long as few blocks come back into
  * them from others: it is "undisturbed". Of a class that the heap only frees, or allocates now and
  * then, it owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"),
- * and leaves it to whoever wants it, at once. Nor does it own slabs of one block, which have none
+ * and leaves it to whoever wants it, at once. So it does with what is nobody's while it has its
+ * fill. Nor does it own slabs of one block, which have none
  * left whenever that is out.
  *
  * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving
@@ -55,7 +56,7 @@ struct owned {
     uint32_t own_back;      /* owner only: blocks of late that it freed itself, of any slab */
     uint32_t others_back;   /* owner only: the same, that others freed into what it owns */
     bool undisturbed;       /* owner only: these are few */
-    uint32_t fresh;         /* owner only: slabs made of free units, since it was last set to 0 */
+    uint32_t fresh;         /* owner only: new units taken, since it was last set to 0 */
     uint64_t deposits;      /* owner only: a bit for each class of which it owns no slab */
 };
 
