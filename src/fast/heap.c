@@ -201,14 +201,14 @@ static void cool_some(struct heap *h, unsigned class_no)
 static void cool(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
-    int32_t small = small_limit[class_no];
-    if (bin->limit - bin->room > small + COOLED_MOST) {
+    int32_t small = small_limit[class_no], beyond = bin->limit - bin->room - small;
+    if (beyond > COOLED_MOST) {
         cool_some(h, class_no);
         return;
     }
     h->demand[class_no] = 0;
     owned_claim_none(&h->owned, class_no);
-    heap_flush_bin(h, bin, class_no, bin->limit - bin->room - small);
+    heap_flush_bin(h, bin, class_no, beyond);
     resize_bin(h, class_no, bin->limit < small ? bin->limit : small);
 }
 

@@ -65,17 +65,17 @@ void *hak_calloc(size_t count, size_t size)
 
 /* ---- resizing ---- */
 
-static void *move_to(void *moved, void *block, size_t bytes)
+static void *move_to(void *moved, void *block, uintptr_t word, size_t bytes)
 {
     memcpy(moved, block, bytes);
-    if (registry_word(block) == UNIT_RUN)
+    if (word == UNIT_RUN)
         large_free_moved(block);
     else
         hak_free(block);
     return moved;
 }
 
-static void *move(void *block, size_t old_bytes, size_t size)
+static void *move(void *block, uintptr_t word, size_t old_bytes, size_t size)
 {
     int saved = errno;
     bool grown = size > old_bytes && size > SIZE_GROWN_RUN;
@@ -84,13 +84,13 @@ static void *move(void *block, size_t old_bytes, size_t size)
         errno = saved;
         return block; /* it can always be shorter where it is */
     }
-    return moved == NULL ? NULL : move_to(moved, block, min_size(old_bytes, size));
+    return moved == NULL ? NULL : move_to(moved, block, word, min_size(old_bytes, size));
 }
 
 static void *resize_whale(void *block, size_t bytes, size_t size)
 {
     void *roomier = size > bytes ? large_roomier(block, size) : NULL;
-    return roomier != NULL ? move_to(roomier, block, bytes)
+    return roomier != NULL ? move_to(roomier, block, UNIT_WHALE, bytes)
                            : large_resize(block, UNIT_WHALE, bytes, size);
 }
 
@@ -127,7 +127,7 @@ static HAK_NOINLINE void *realloc_more(void *block, size_t size)
     }
     size_t bytes = block_bytes(block, word);
     void *resized = resize_in_place(block, word, bytes, size);
-    return resized != NULL ? resized : move(block, bytes, size);
+    return resized != NULL ? resized : move(block, word, bytes, size);
 }
 
 /* A block that this thread would keep tells its size by its bin; and 0 fits in none. */

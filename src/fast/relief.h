@@ -25,8 +25,8 @@ HAK_INLINE bool relief_is_due(const struct heap *h)
     return h->owned.fresh >= RELIEF_EACH;
 }
 
-/* For a heap that is about to take a slab of this class, or units for a large block: some of those of one idle heap become
- * SHARED. */
+/* For a heap that is about to take a slab of this class, or units for a large block: some of the
+ * slabs of one idle heap become SHARED, or a run goes back. */
 void relief_look(struct heap *h, unsigned class_no);
 /* All slabs and runs of all heaps that are in no slow path. False: there were none. */
 bool relief_all(void);

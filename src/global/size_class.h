@@ -9,8 +9,8 @@
  *     L2.5    .. 4 MiB           runs of 64 KiB units   (global/run.h)
  *     Whale   above              a mapping of its own   (global/whale.h)
  *
- * What realloc has made longer than 1 MiB is a whale, which grows without a copy; blocks of 1 to 4 MiB
- * are where programs write to little of them (global/touched.h), or no segment is to be mapped.
+ * What realloc has made longer than 1 MiB is a whale, which grows without a copy; blocks of 1 to 4
+ * MiB are where programs write to little of them (global/touched.h), or no segment is to be mapped.
  *
  * SYNCHRONIZATION: constant tables.
  */

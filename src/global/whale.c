@@ -219,34 +219,31 @@ static bool fill_any(struct whale *w)
 
 /* The system can't unmap it: for it to be the middle of a mapping there would be one too many. So
  * its memory goes back, and its addresses stay, for whoever wants as many, or until they can be
- * unmapped. They are lost if there is no place for it. */
-static void keep_addresses(struct whale *w)
+ * unmapped. False: there is no place for it, and they are lost. */
+static bool keep_addresses(struct whale *w)
 {
     size_t size = region_size(&w->region);
     w->resident = os_purge(w->region.base, size) ? 0 : size;
     atomic_store_explicit(&w->stays, true, memory_order_relaxed);
     atomic_store_explicit(&w->freed_at, os_milliseconds(), memory_order_relaxed);
-    if (registry_publish(&w->region)) {
-        registry_set_word(w->region.base, UNIT_FREE);
-        if (fill_any(w))
-            return;
-        unpublish(w);
-    }
-    huge_gone(w->huge);
-    rcu_retire(&w->retired, descriptor_reclaim);
+    if (!registry_publish(&w->region))
+        return false;
+    registry_set_word(w->region.base, UNIT_FREE);
+    if (fill_any(w))
+        return true;
+    unpublish(w);
+    return false;
 }
 
 /* Of a whale that nobody uses, in the cache or on its way to it: it is published still. False: it
- * can't be. */
+ * stays. */
 static bool whale_unmap(struct whale *w)
 {
     unpublish(w);
     huge_look(&huge, w->region.base, region_size(&w->region));
     huge_forget(&huge, w->region.base, region_size(&w->region));
-    if (!os_unmap(w->region.base, region_size(&w->region))) {
-        keep_addresses(w);
+    if (!os_unmap(w->region.base, region_size(&w->region)) && keep_addresses(w))
         return false;
-    }
     huge_gone(w->huge);
     rcu_retire(&w->retired, descriptor_reclaim);
     return true;
@@ -439,6 +436,16 @@ static bool has_pages(struct whale *w, size_t pages)
     return w->resident >= pages;
 }
 
+/* Of one that was taken from the cache. */
+static void *put_to_use(struct whale *w, size_t used)
+{
+    registry_set_word(w->region.base, UNIT_WHALE);
+    swing_take(&in_use, (long)region_size(&w->region));
+    atomic_store_explicit(&w->stays, false, memory_order_relaxed);
+    w->used = used;
+    return w->region.base;
+}
+
 /* With room to grow, and as many pages there. */
 static void *take_roomy(size_t bytes, size_t pages)
 {
@@ -451,11 +458,7 @@ static void *take_roomy(size_t bytes, size_t pages)
         put_back(w);
         return NULL;
     }
-    w->used = bytes;
-    atomic_store_explicit(&w->stays, false, memory_order_relaxed);
-    swing_take(&in_use, (long)region_size(&w->region));
-    registry_set_word(w->region.base, UNIT_WHALE);
-    return w->region.base;
+    return put_to_use(w, bytes);
 }
 
 void *whale_alloc_to_grow(size_t bytes)
@@ -629,11 +632,7 @@ static void *reuse(size_t used, size_t size, size_t alignment)
     if (w == NULL)
         return NULL;
     size_t have = region_size(&w->region);
-    char *base = w->region.base;
-    registry_set_word(base, UNIT_WHALE);
-    swing_take(&in_use, (long)have);
-    atomic_store_explicit(&w->stays, false, memory_order_relaxed);
-    w->used = used;
+    void *base = put_to_use(w, used);
     if (have >= size && have <= size + size / SLACK_SHARE)
         return base;
     void *resized = resize_mapping(w, size);

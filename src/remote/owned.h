@@ -12,8 +12,7 @@
  * them from others: it is "undisturbed". Of a class that the heap only frees, or allocates now and
  * then, it owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"),
  * and leaves it to whoever wants it, at once. So it does with what is nobody's while it has its
- * fill. Nor does it own slabs of one block, which have none
- * left whenever that is out.
+ * fill. Nor does it own slabs of one block, which have none left whenever that is out.
  *
  * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving
  * up an exchange (release). Both sides of the race between giving up and a remote push look twice:
