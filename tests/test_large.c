@@ -220,7 +220,61 @@ static void test_sparse_whales_are_kept(void **state)
     whale_set_cache_limit(MIB(8));
 }
 
-/* Of the right length, or nearly; else the nearest one is made so. */
+/* The nearest one; longer by more than half of what is asked for only where that may be lent, else
+ * it is cut; and none that is more than twice as long. */
+static void test_the_nearest_is_taken(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {MIB(12), MIB(7), MIB(10)};
+    char *p[3];
+    bool zeroed = false;
+    for (unsigned i = 0; i < 3; i++)
+        p[i] = whale_alloc(sizes[i], 16, &zeroed);
+    for (unsigned i = 0; i < 3; i++)
+        whale_free(p[i], true);
+    char *q = whale_alloc(MIB(6) - KIB(100), 16, &zeroed);
+    assert_ptr_equal(q, p[1]);
+    char *lent = whale_alloc(MIB(6), 16, &zeroed);
+    assert_ptr_equal(lent, p[2]);
+    assert_int_equal(region_size(registry_region(lent)), MIB(10));
+    whale_free(lent, true);
+    whale_set_cache_limit(KIB(256)); /* and a quarter of 17 MiB may be lent: not 5 */
+    char *cut = whale_alloc(MIB(5), 16, &zeroed);
+    assert_ptr_equal(cut, p[2]);
+    assert_int_equal(region_size(registry_region(cut)), MIB(5));
+    whale_free(whale_alloc(MIB(6) - UNIT_SIZE, 16, &zeroed), true);
+    assert_true(zeroed);
+    whale_set_cache_limit(MIB(8));
+    whale_free(cut, true);
+    whale_free(q, true);
+    whale_drop_cache();
+}
+
+#define LONGEST_ROW 100
+
+/* More than used to fit in: as many as a program had that frees all it has. */
+static void test_many_whales_are_cached(void **state)
+{
+    (void)state;
+    char *p[LONGEST_ROW];
+    bool zeroed = false;
+    whale_set_cache_limit(MIB(1024));
+    for (unsigned i = 0; i < LONGEST_ROW; i++)
+        p[i] = whale_alloc(MIB(5), 16, &zeroed);
+    for (unsigned i = 0; i < LONGEST_ROW; i++)
+        whale_free(p[i], true);
+    assert_int_equal(whale_cached_bytes(), LONGEST_ROW * MIB(5));
+    for (unsigned i = 0; i < LONGEST_ROW; i++) {
+        p[i] = whale_alloc(MIB(5), 16, &zeroed);
+        assert_false(zeroed);
+    }
+    for (unsigned i = 0; i < LONGEST_ROW; i++)
+        whale_free(p[i], true);
+    whale_drop_cache();
+    whale_set_cache_limit(MIB(8));
+}
+
+/* Long enough, or nearly so, and made longer. */
 static void test_cached_whales_are_reused(void **state)
 {
     (void)state;
@@ -319,7 +373,7 @@ static void test_what_grows_is_given_room(void **state)
     assert_non_null(q);
     assert_int_equal(whale_cached_bytes(), 0);
     assert_ptr_equal(whale_resize(q, MIB(4) - KIB(4)), q); /* it shrinks, and gives all back */
-    assert_int_equal(region_size(registry_region(q)), MIB(4) - KIB(4));
+    assert_int_equal(region_size(registry_region(q)), MIB(4));
     whale_free(p, true);
     assert_ptr_equal(whale_alloc_to_grow(MIB(2)), p); /* nothing was lent any more: 5 are */
     whale_free(p, true);
@@ -423,6 +477,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_what_is_hardly_touched_is_no_run),
         cmocka_unit_test(test_whales_are_registered),
         cmocka_unit_test(test_sparse_whales_are_kept),
+        cmocka_unit_test(test_the_nearest_is_taken),
+        cmocka_unit_test(test_many_whales_are_cached),
         cmocka_unit_test(test_cached_whales_are_reused),
         cmocka_unit_test(test_whales_grow_where_they_are_or_move),
         cmocka_unit_test(test_addresses_do_not_march),

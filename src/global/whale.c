@@ -1,9 +1,10 @@
 /*
  * whale.c: see whale.h.
  *
- * SYNCHRONIZATION. A slot of the cache holds a descriptor or NULL; who takes it out by CAS
- * (acquire) or puts it in by CAS (release) has it alone in between. A look at a cached descriptor's
- * size before it was taken may be stale, so it is checked again after. The registry entry of a
+ * SYNCHRONIZATION. A slot of the cache holds a descriptor and the length of its whale, in a word, or
+ * 0; who takes it out by CAS (acquire) or puts it in by CAS (release) has it alone in between. It
+ * is as long as it was when it was looked at, or the CAS fails; what else was read of it before it
+ * was taken may be stale, so it is checked again after. The registry entry of a
  * whale goes before its mapping does: from then on another thread's whale may be given the same
  * addresses. Descriptors go through a grace period before their reuse, as walkers read them.
  */
@@ -17,14 +18,16 @@
 #include "swing.h"
 #include "total.h"
 
-#define CACHE_SLOTS     32u
+#define CACHE_SLOTS     128u
 #define CACHE_AGE_MS    1000u
 #define TAKE_TRIES      4
 #define SPARSE_MOST     16     /* times as many bytes as hold memory may be mapped */
 #define KEPT_SHARE      2      /* of what is in use, a part as large may be in the cache */
 #define CACHE_LIMIT     MIB(8) /* if nobody says otherwise */
 #define SWING_MOST      5      /* times the limit: as much more, where use swings by it, or falls */
-#define SLACK_SHARE     2      /* of a whale, a part as large may be more than was asked for */
+#define SLACK_TIMES     2      /* as much as is asked for one from the cache may be */
+#define SLACK_SHARE     2      /* of what is asked for, a part as large is not lent */
+#define SLACK_COST      8      /* bytes too many cost as much as one too few */
 #define ASK_OFTEN       8u /* one free in so many that may not fit: the system is asked what it holds */
 #define ASK_SELDOM      16u /* the same, where it says what it has said before */
 #define LENT_SHARE      4   /* of what is in use, a part as large may be lent, and the limit */
@@ -47,17 +50,36 @@ struct whale {
     enum huge_state huge; /* by its holder */
 };
 
-static _Atomic(struct whale *) cache[CACHE_SLOTS];
-static _Atomic(size_t) cached_bytes;    /* atomic, relaxed: of what is in the cache */
-static _Atomic(size_t) cached_resident; /* the same: what of it holds memory */
-static _Atomic(size_t) staying;         /* atomic, relaxed: a count; not in these two */
+/* A slot of the cache, in a word: the descriptor, a multiple of a cache line, and how long its whale
+ * is, that a search need not read descriptors. */
+#define SLOT_UNIT_BITS 22 /* more units than these can say are said to be so many */
+#define SLOT_UNITS     (((uintptr_t)1 << SLOT_UNIT_BITS) - 1)
+#define SLOT_SHIFT     (64 - PROCESSOR_ADDRESS_BITS)
+
+static_assert(SLOT_UNIT_BITS - SLOT_SHIFT <= __builtin_ctz(HAK_CACHE_LINE), "both fit");
+
+/* As it was looked at. */
+struct slot {
+    unsigned no;
+    uintptr_t word; /* 0: nothing was there */
+};
+
+static _Alignas(HAK_CACHE_LINE) _Atomic(uintptr_t) cache[CACHE_SLOTS]; /* atomic; 0: empty */
+/* Seldom written to. */
+static _Alignas(HAK_CACHE_LINE) _Atomic(unsigned)
+    slots_used; /* atomic, relaxed: so many ever were; it only grows */
 static _Atomic(size_t) cache_limit_bytes = CACHE_LIMIT; /* atomic, relaxed */
 static _Atomic(unsigned) touched = PARTS; /* atomic, relaxed: parts of a whale that hold memory */
-static _Atomic(unsigned) estimates;       /* atomic, relaxed: a count */
 static _Atomic(unsigned) ask_every = ASK_OFTEN; /* atomic, relaxed */
+/* Often. */
+static _Alignas(HAK_CACHE_LINE) _Atomic(size_t)
+    cached_bytes;                       /* atomic, relaxed: of what is in the cache */
+static _Atomic(size_t) cached_resident; /* the same: what of it holds memory */
+static _Atomic(size_t) staying;         /* atomic, relaxed: a count; not in these two */
+static _Atomic(unsigned) estimates;     /* atomic, relaxed: a count */
+static _Atomic(size_t) lent_bytes;      /* atomic, relaxed: of all whales in use */
 static struct swing in_use = {
     .fall_most = SWING_MOST * CACHE_LIMIT}; /* bytes, of whales that are not in the cache */
-static _Atomic(size_t) lent_bytes;          /* atomic, relaxed: of all whales in use */
 static lf_stack spare;                      /* descriptors of no whale */
 static struct huge_kind huge;
 
@@ -125,30 +147,62 @@ static void count_cached(const struct whale *w, size_t sign)
     atomic_fetch_add_explicit(&cached_resident, sign * w->resident, memory_order_relaxed);
 }
 
-/* What is in a slot, if there is such a slot, and anything in it: to be taken, or only looked
- * at. */
-static struct whale *slot_look(unsigned i)
+static uintptr_t slot_word(const struct whale *w)
 {
-    return i < CACHE_SLOTS ? atomic_load_explicit(&cache[i], memory_order_acquire) : NULL;
+    size_t units = region_size(&w->region) >> UNIT_SHIFT;
+    return (uintptr_t)w << SLOT_SHIFT | min_size(units, SLOT_UNITS);
 }
 
-static bool slot_take(unsigned i, struct whale *w)
+static struct whale *slot_whale(uintptr_t word)
 {
-    if (!atomic_compare_exchange_strong_explicit(&cache[i], &w, NULL, memory_order_acquire,
-                                                 memory_order_relaxed))
-        return false;
+    return (struct whale *)(word >> SLOT_UNIT_BITS << (SLOT_UNIT_BITS - SLOT_SHIFT));
+}
+
+static size_t slot_bytes(uintptr_t word)
+{
+    return (word & SLOT_UNITS) << UNIT_SHIFT;
+}
+
+/* Slots from there on are empty. The lowest that is empty is filled. */
+static unsigned slots_end(void)
+{
+    return atomic_load_explicit(&slots_used, memory_order_relaxed);
+}
+
+static void note_slot_used(unsigned i)
+{
+    unsigned end = slots_end();
+    while (i >= end && !atomic_compare_exchange_weak_explicit(
+                           &slots_used, &end, i + 1, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+static struct slot slot_look(unsigned i)
+{
+    return (struct slot){i, atomic_load_explicit(&cache[i], memory_order_acquire)};
+}
+
+/* NULL: there was none, or it is gone. */
+static struct whale *slot_take(struct slot slot)
+{
+    struct whale *w = slot_whale(slot.word);
+    if (w == NULL ||
+        !atomic_compare_exchange_strong_explicit(&cache[slot.no], &slot.word, 0,
+                                                 memory_order_acquire, memory_order_relaxed))
+        return NULL;
     count_cached(w, (size_t)-1);
-    return true;
+    return w;
 }
 
 static bool slot_fill(unsigned i, struct whale *w)
 {
-    struct whale *empty = NULL;
-    if (atomic_load_explicit(&cache[i], memory_order_relaxed) != NULL)
+    uintptr_t empty = 0;
+    if (atomic_load_explicit(&cache[i], memory_order_relaxed) != 0)
         return false;
     count_cached(w, 1);
-    if (atomic_compare_exchange_strong_explicit(&cache[i], &empty, w, memory_order_release,
-                                                memory_order_relaxed))
+    note_slot_used(i);
+    if (atomic_compare_exchange_strong_explicit(&cache[i], &empty, slot_word(w),
+                                                memory_order_release, memory_order_relaxed))
         return true;
     count_cached(w, (size_t)-1);
     return false;
@@ -159,24 +213,24 @@ static uint64_t freed_at(struct whale *w)
     return atomic_load_explicit(&w->freed_at, memory_order_relaxed);
 }
 
-static bool drop_if(unsigned i, struct whale *w, uint64_t older_than);
+static bool drop_if(struct slot slot, uint64_t older_than);
 
 static bool cache_is_empty(void)
 {
     return whale_cached_bytes() == 0 && atomic_load_explicit(&staying, memory_order_relaxed) == 0;
 }
 
-/* The slot of the one that was freed first, of those that can be unmapped; CACHE_SLOTS if there is
- * none. */
-static unsigned oldest_slot(uint64_t *since)
+/* The one that was freed first, of those that can be unmapped. */
+static struct slot oldest_slot(uint64_t *since)
 {
-    unsigned oldest = CACHE_SLOTS;
+    struct slot oldest = {0};
     *since = UINT64_MAX;
-    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-        struct whale *w = slot_look(i);
+    for (unsigned i = 0, end = slots_end(); i < end; i++) {
+        struct slot slot = slot_look(i);
+        struct whale *w = slot_whale(slot.word);
         if (w != NULL && !stays(w) && freed_at(w) < *since) {
             *since = freed_at(w);
-            oldest = i;
+            oldest = slot;
         }
     }
     return oldest;
@@ -302,10 +356,10 @@ static void cache_shrink(size_t most)
 {
     uint64_t since;
     for (unsigned tries = CACHE_SLOTS; tries > 0 && is_beyond(most); tries--) {
-        unsigned i = oldest_slot(&since);
-        if (i == CACHE_SLOTS)
+        struct slot oldest = oldest_slot(&since);
+        if (oldest.word == 0)
             return;
-        drop_if(i, slot_look(i), since);
+        drop_if(oldest, since);
     }
 }
 
@@ -318,40 +372,35 @@ static bool cache_put(struct whale *w)
     return wanted && fill_any(w);
 }
 
-/* What it would cost to make it as long as that, in bytes of pages that come or go; SIZE_MAX: more
- * than it is worth. Asked before it is taken, when it may be another by the time of the answer, and
- * again after. */
-static size_t misfit(const struct whale *w, size_t bytes)
+/* What it costs to take one of `size` where `bytes` are wanted: pages that come, or that are too
+ * many. SIZE_MAX: more than it is worth. */
+static size_t misfit(size_t size, size_t bytes)
 {
-    size_t size = region_size(&w->region);
-    if (size / 2 > bytes || size < bytes / 2)
-        return SIZE_MAX;
     if (size < bytes)
-        return bytes - size;
-    return size <= bytes + bytes / SLACK_SHARE ? 0 : size - bytes;
+        return size < bytes / 2 ? SIZE_MAX : bytes - size;
+    return size / SLACK_TIMES > bytes ? SIZE_MAX : (size - bytes) / SLACK_COST;
 }
 
-static unsigned best_slot(size_t bytes)
+static struct slot best_slot(size_t bytes)
 {
-    unsigned best = CACHE_SLOTS;
+    struct slot best = {0};
     size_t least = SIZE_MAX;
-    for (unsigned i = 0; i < CACHE_SLOTS && least > 0; i++) {
-        struct whale *w = slot_look(i);
-        size_t cost = w != NULL ? misfit(w, bytes) : SIZE_MAX;
+    for (unsigned i = 0, end = slots_end(); i < end && least > 0; i++) {
+        struct slot slot = slot_look(i);
+        size_t cost = slot.word != 0 ? misfit(slot_bytes(slot.word), bytes) : SIZE_MAX;
         if (cost < least) {
             least = cost;
-            best = i;
+            best = slot;
         }
     }
     return best;
 }
 
 /* One that is moved keeps the alignment that every whale has, and no other. */
-static bool is_worth_it(const struct whale *w, size_t bytes, size_t alignment)
+static bool is_aligned(const struct whale *w, size_t bytes, size_t alignment)
 {
-    if (alignment <= WHALE_ALIGNMENT)
-        return misfit(w, bytes) != SIZE_MAX;
-    return misfit(w, bytes) == 0 && ((uintptr_t)w->region.base & (alignment - 1)) == 0;
+    return alignment <= WHALE_ALIGNMENT ||
+           (region_size(&w->region) >= bytes && ((uintptr_t)w->region.base & (alignment - 1)) == 0);
 }
 
 /* Where another thread takes the same one, or it is not aligned to as much, the next best is
@@ -361,15 +410,14 @@ static struct whale *cache_take(size_t bytes, size_t alignment)
     if (cache_is_empty())
         return NULL;
     for (unsigned tries = TAKE_TRIES; tries > 0; tries--) {
-        unsigned i = best_slot(bytes);
-        struct whale *w = slot_look(i);
-        if (w == NULL)
+        struct slot best = best_slot(bytes);
+        struct whale *w = slot_take(best);
+        if (best.word == 0)
             return NULL;
-        if (!slot_take(i, w))
-            continue;
-        if (is_worth_it(w, bytes, alignment))
+        if (w != NULL && is_aligned(w, bytes, alignment))
             return w;
-        put_back(w);
+        if (w != NULL)
+            put_back(w);
     }
     return NULL;
 }
@@ -404,23 +452,21 @@ static void settle_lent(struct whale *w, size_t unused)
     w->lent = unused;
 }
 
-static bool has_room(const struct whale *w, size_t bytes)
+static bool has_room(size_t size, size_t bytes)
 {
-    size_t size = region_size(&w->region);
     return size >= bytes && size - bytes <= LENT_TIMES * bytes;
 }
 
 /* The longest one, of those that are as long as `least`. */
-static unsigned roomy_slot(size_t bytes, size_t least)
+static struct slot roomy_slot(size_t bytes, size_t least)
 {
-    unsigned best = CACHE_SLOTS;
-    size_t most = least - 1;
-    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-        struct whale *w = slot_look(i);
-        if (w == NULL || !has_room(w, bytes) || region_size(&w->region) <= most)
-            continue;
-        most = region_size(&w->region);
-        best = i;
+    struct slot best = {0};
+    for (unsigned i = 0, end = slots_end(); i < end; i++) {
+        struct slot slot = slot_look(i);
+        size_t size = slot_bytes(slot.word);
+        if (slot.word != 0 && size >= least && has_room(size, bytes) &&
+            size > slot_bytes(best.word))
+            best = slot;
     }
     return best;
 }
@@ -450,11 +496,10 @@ static void *put_to_use(struct whale *w, size_t used)
 static void *take_roomy(size_t bytes, size_t pages)
 {
     size_t least = max_size(bytes, pages);
-    unsigned i = whale_cached_bytes() < least ? CACHE_SLOTS : roomy_slot(bytes, least);
-    struct whale *w = slot_look(i);
-    if (w == NULL || !slot_take(i, w))
+    struct whale *w = whale_cached_bytes() < least ? NULL : slot_take(roomy_slot(bytes, least));
+    if (w == NULL)
         return NULL;
-    if (!has_room(w, bytes) || !has_pages(w, pages) || !lend(w, bytes)) {
+    if (!has_room(region_size(&w->region), bytes) || !has_pages(w, pages) || !lend(w, bytes)) {
         put_back(w);
         return NULL;
     }
@@ -475,9 +520,12 @@ void *whale_roomier(void *p, size_t bytes)
 }
 
 /* False: it is another one, or is not that old any more, or stays. */
-static bool drop_if(unsigned i, struct whale *w, uint64_t older_than)
+static bool drop_if(struct slot slot, uint64_t older_than)
 {
-    if (w == NULL || freed_at(w) > older_than || !slot_take(i, w))
+    if (slot.word == 0 || freed_at(slot_whale(slot.word)) > older_than)
+        return false;
+    struct whale *w = slot_take(slot);
+    if (w == NULL)
         return false;
     if (freed_at(w) > older_than) {
         put_back(w);
@@ -491,8 +539,8 @@ static bool cache_drop(uint64_t older_than)
     bool any = false;
     if (cache_is_empty())
         return false;
-    for (unsigned i = 0; i < CACHE_SLOTS; i++)
-        any |= drop_if(i, slot_look(i), older_than);
+    for (unsigned i = 0, end = slots_end(); i < end; i++)
+        any |= drop_if(slot_look(i), older_than);
     return any;
 }
 
@@ -625,7 +673,8 @@ static void *resize_mapping(struct whale *w, size_t size)
     return p;
 }
 
-/* Of about the right length already, or made so: that is cheaper than pages that come anew. */
+/* As it is, or made longer: that is cheaper than pages that come anew. Or shorter, where it would
+ * have too much room. */
 static void *reuse(size_t used, size_t size, size_t alignment)
 {
     struct whale *w = cache_take(size, alignment);
@@ -633,7 +682,7 @@ static void *reuse(size_t used, size_t size, size_t alignment)
         return NULL;
     size_t have = region_size(&w->region);
     void *base = put_to_use(w, used);
-    if (have >= size && have <= size + size / SLACK_SHARE)
+    if (have >= size && (have - size <= size / SLACK_SHARE || lend(w, used)))
         return base;
     void *resized = resize_mapping(w, size);
     if (resized == NULL)
@@ -641,11 +690,12 @@ static void *reuse(size_t used, size_t size, size_t alignment)
     return resized;
 }
 
-/* Where there may be very many, each fills its place, and the system makes one mapping of
- * neighbours. */
+/* Whole units, that the cache tells lengths apart, and realloc need not ask for each page. Where
+ * there may be very many, each fills its place, and the system makes one mapping of neighbours. */
 static size_t size_to_map(size_t size)
 {
-    return swing_used(&in_use) > (long)MANY_BYTES ? align_up(size, WHALE_ALIGNMENT) : size;
+    bool are_many = swing_used(&in_use) > (long)MANY_BYTES;
+    return align_up(size, are_many ? WHALE_ALIGNMENT : UNIT_SIZE);
 }
 
 void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
@@ -684,12 +734,6 @@ size_t whale_bytes(const void *p)
     return whale_of(p)->used;
 }
 
-/* What is left over is not worth a call. */
-static bool is_about(size_t size, size_t had)
-{
-    return size < had && had - size < UNIT_SIZE;
-}
-
 static void *remap(struct whale *w, size_t size, size_t used)
 {
     size_t lent = w->lent;
@@ -704,22 +748,18 @@ static void *remap(struct whale *w, size_t size, size_t used)
     return NULL;
 }
 
-/* It is shorter, and what is left over is worth a call: else its room is for it to grow again. */
+/* It is shorter, and a unit or more is left over: else its room is for it to grow again. */
 static bool is_to_shrink(const struct whale *w, size_t size)
 {
-    size_t had = region_size(&w->region);
-    return size < w->used && size_to_map(size) < had &&
-           (!is_about(size, w->used) || w->lent >= UNIT_SIZE);
+    return size < w->used && size_to_map(size) < region_size(&w->region);
 }
 
 void *whale_resize(void *p, size_t bytes)
 {
     struct whale *w = whale_of(p);
     size_t size = page_up(bytes), had = region_size(&w->region);
-    if (size > had)
+    if (size > had || is_to_shrink(w, size))
         return remap(w, size_to_map(size), size);
-    if (is_to_shrink(w, size))
-        return remap(w, size, size);
     w->used = max_size(w->used, size);
     settle_lent(w, had - w->used);
     return p;
@@ -730,8 +770,8 @@ void *whale_resize(void *p, size_t bytes)
 static bool is_cached(const struct whale *w)
 {
     bool found = false;
-    for (unsigned i = 0; i < CACHE_SLOTS; i++)
-        found |= atomic_load_explicit(&cache[i], memory_order_relaxed) == w;
+    for (unsigned i = 0, end = slots_end(); i < end; i++)
+        found |= slot_whale(slot_look(i).word) == w;
     return found;
 }
 
@@ -741,8 +781,8 @@ static void count_cache_again(void)
     atomic_store_explicit(&cached_bytes, 0, memory_order_relaxed);
     atomic_store_explicit(&cached_resident, 0, memory_order_relaxed);
     atomic_store_explicit(&staying, 0, memory_order_relaxed);
-    for (unsigned i = 0; i < CACHE_SLOTS; i++) {
-        struct whale *w = slot_look(i);
+    for (unsigned i = 0, end = slots_end(); i < end; i++) {
+        struct whale *w = slot_whale(slot_look(i).word);
         if (w != NULL)
             count_cached(w, 1);
     }

@@ -1,7 +1,7 @@
 /*
  * whale.h: blocks that are each a mapping of their own: over 4 MiB, and some over 1 MiB
- * (size_class.h). Freed ones wait in a small cache, bounded in number, bytes and age, for the next of
- * about their size, or for one that grows.
+ * (size_class.h). Freed ones wait in a cache, bounded in number, bytes and age, for the next of about
+ * their size, or for one that grows.
  *
  * SYNCHRONIZATION: a whale is its holder's; any thread may free it. Cache slots are taken and
  * filled by CAS, descriptors are type-stable.
