@@ -11,7 +11,9 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 static void test_sentinels_have_nothing_and_own_nothing(void **state)
 {
@@ -336,6 +338,101 @@ static void test_bins_follow_the_use(void **state)
     assert_in_range(heap_current->grown, MIB(3), MIB(4));
 }
 
+/* As much as has passed it fits in the next time, if that is the work of one turn. Not where so much
+ * is in use that it would only scatter. */
+static void test_bins_grow_at_once(void **state)
+{
+    (void)state;
+    enum { COUNT = 1500 };
+    static void *p[COUNT];
+    struct heap *h = heap_current;
+    const unsigned class_no = size_to_class(640);
+    const struct bin *bin = &h->bin[class_no];
+    hak_malloc_trim(0);
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < COUNT; i++)
+            p[i] = hak_malloc(640);
+        for (int i = 0; i < COUNT; i++)
+            hak_free(p[i]);
+    }
+    assert_in_range(bin->limit, COUNT, 2 * COUNT);
+    h->owned.part = MIB(4) + 1;
+    heap_bin_ran_out(h, class_no);
+    assert_int_equal(bin->limit, KIB(96) / 640);
+    heap_bin_ran_over(h, class_no);
+    h->passed[class_no] = COUNT;
+    heap_bin_ran_out(h, class_no);
+    assert_int_equal(bin->limit, KIB(96) / 640);
+    h->owned.part = MIB(4);
+    heap_bin_ran_over(h, class_no);
+    h->passed[class_no] = COUNT;
+    heap_bin_ran_out(h, class_no);
+    assert_in_range(bin->limit, COUNT, 2 * COUNT);
+    assert_int_equal(h->passed[class_no], 0);
+}
+
+static pthread_barrier_t is_torn, is_mended;
+
+/* Most of what it has made goes back to slabs that it owns. */
+static void *tear_and_wait(void *seen)
+{
+    enum { COUNT = 4000 };
+    static void *p[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        p[i] = hak_malloc(1000);
+    for (int i = 0; i < COUNT; i++)
+        if (i % 4 != 0)
+            hak_free(p[i]);
+    *(struct heap **)seen = heap_current;
+    pthread_barrier_wait(&is_torn);
+    pthread_barrier_wait(&is_mended);
+    for (int i = 0; i < COUNT; i += 4)
+        hak_free(p[i]);
+    return NULL;
+}
+
+static struct slab *marked_slab(struct heap *h)
+{
+    struct slab *s = TAILQ_FIRST(&h->owned.partial[size_to_class(1000)]);
+    while (s != NULL && s->marked < 2)
+        s = TAILQ_NEXT(s, entry);
+    return s;
+}
+
+/* A thread vanishes in a slow path, and its counts were not written yet. */
+static int child_counts(struct heap *h, struct slab *s)
+{
+    uint32_t marked = s->marked, used = slab_used(s);
+    int status = 0;
+    atomic_fetch_or(&h->holder, HEAP_BUSY);
+    s->marked--;
+    slab_set_used_owner(s, used + 1);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(s->marked == marked && slab_used(s) == used ? 0 : 1);
+    s->marked++;
+    slab_set_used_owner(s, used);
+    atomic_fetch_and(&h->holder, ~HEAP_BUSY);
+    waitpid(pid, &status, 0);
+    return status;
+}
+
+static void test_marks_are_counted_anew(void **state)
+{
+    (void)state;
+    struct heap *h;
+    pthread_t thread;
+    pthread_barrier_init(&is_torn, NULL, 2);
+    pthread_barrier_init(&is_mended, NULL, 2);
+    assert_int_equal(pthread_create(&thread, NULL, tear_and_wait, &h), 0);
+    pthread_barrier_wait(&is_torn);
+    struct slab *s = marked_slab(h);
+    assert_non_null(s);
+    assert_int_equal(child_counts(h, s), 0);
+    pthread_barrier_wait(&is_mended);
+    pthread_join(thread, NULL);
+}
+
 /* Of a class of 1 KiB, of which small bins hold 8 blocks. */
 static void test_a_class_is_in_demand_if_it_runs_out_quickly(void **state)
 {
@@ -589,6 +686,8 @@ int main(void)
         cmocka_unit_test(test_an_ended_thread_strands_nothing),
         cmocka_unit_test(test_trimming_sends_off_what_was_gathered),
         cmocka_unit_test(test_bins_follow_the_use),
+        cmocka_unit_test(test_bins_grow_at_once),
+        cmocka_unit_test(test_marks_are_counted_anew),
         cmocka_unit_test(test_a_class_is_in_demand_if_it_runs_out_quickly),
         cmocka_unit_test(test_a_class_that_nobody_wants_cools),
         cmocka_unit_test(test_a_parked_bin_has_not_run_out),

@@ -311,13 +311,53 @@ static void test_one_block_changes_no_list(void **state)
         assert_true(owned_is_for_one(&a, s) && !owned_is_for_one(&b, s));
         owned_put_one(&a, s, pop(&blocks).first, 1024);
         assert_ptr_equal(TAILQ_FIRST(&a.partial[CLASS]), s);
-        assert_true(s->free_count == back && a.idle_bytes == (size_t)back * 1024);
+        assert_true(slab_free_count_owner(s) == back && a.idle_bytes == (size_t)back * 1024);
         assert_int_equal(a.own_back - own_back, back - 1);
         assert_true(a.full_count == 0 && a.partial_count == 1);
     }
     assert_false(owned_is_for_one(&a, s)); /* it will be empty */
     owned_put(&a, s, pop(&blocks));
     assert_true(owner_of(s) == SLAB_FREE && owned_count(&a) == 0 && a.idle_bytes == 0);
+}
+
+/* Puts those of an odd number back, the lowest first. */
+static uint32_t put_odd(struct slab *s, struct block *blocks)
+{
+    uint32_t count = 0;
+    struct block *next;
+    for (struct block *b = blocks; b != NULL; b = next) {
+        next = b->next;
+        if (slab_block_number(s, b) % 2 == 0)
+            continue;
+        assert_true(owned_put_or_claim(&a, s, chain_of_one(b)));
+        count++;
+    }
+    return count;
+}
+
+/* Whatever the order they came back in; a few at a time, too. Not of the smallest class. */
+static void test_blocks_go_out_by_address(void **state)
+{
+    (void)state;
+    for (unsigned class_no = 0; class_no < size_to_class(4096); class_no++) {
+        struct block *blocks;
+        struct slab *s = use_up(&a, class_no, &blocks);
+        uint32_t count = put_odd(s, blocks);
+        size_t bytes = slab_block_bytes(s);
+        assert_int_equal(slab_free_count_owner(s), count);
+        assert_int_equal(slab_count_marks_owner(s), class_no == 0 ? 0 : count);
+        if (class_no == 0)
+            continue;
+        struct chain few = slab_take_few_owner(s, 0);
+        assert_ptr_equal(few.first, s->base + bytes);
+        assert_ptr_equal(chain_last(few), s->base + (2 * few.count - 1) * bytes);
+        struct chain rest = slab_take_owner(s);
+        assert_int_equal(few.count + rest.count, count);
+        assert_int_equal(slab_count_marks_owner(s) + s->marked, 0);
+        for (struct block *b = rest.first; b->next != NULL; b = b->next)
+            assert_ptr_equal(b->next, (char *)b + 2 * bytes);
+        assert_null(chain_last(rest)->next);
+    }
 }
 
 /* It would give up another for it. */
@@ -429,8 +469,8 @@ static void test_what_is_claimed_for_a_few_blocks_is_bounded(void **state)
     b.claim_most = b.idle_bytes;
     uint32_t others_back = b.others_back;
     assert_true(owned_put_or_claim(&b, second, chain) && owned_has(&b, second));
-    assert_int_equal(second->free_count, 2);      /* the other one's as well */
-    assert_int_equal(b.others_back, others_back); /* which was freed before it was b's */
+    assert_int_equal(slab_free_count_owner(second), 2); /* the other one's as well */
+    assert_int_equal(b.others_back, others_back);       /* which was freed before it was b's */
     free_rest(&b, first, blocks[0]);
     free_rest(&b, second, blocks[1]);
     assert_int_equal(owned_count(&b), 0);
@@ -1140,6 +1180,7 @@ int main(void)
         TEST(test_few_are_doubled),
         TEST(test_who_owns_none_takes_from_what_is_shared),
         TEST(test_who_owns_none_keeps_no_slab_that_it_can_not_use),
+        TEST(test_blocks_go_out_by_address),
     };
     return RUN_TESTS(tests);
 }

@@ -34,13 +34,15 @@
 #define OVERFLOWS_MOST 4   /* without running out, until a bin shrinks */
 #define OVERFLOWS_LEAN 16  /* the same, to none: such a bin gives back little each time */
 #define FLUSHED_MOST   64  /* blocks at once, of a class in demand */
-#define COOLED_MOST    BIN_MOST /* the same, of one that is in demand no more */
-#define SLOT_WORTH     4        /* blocks in a slot of the out-buffer */
-#define GROWN_BYTES    MIB(4)   /* beyond the first bounds, of all bins of a heap */
-#define PARKED_BYTES   MIB(16)  /* free blocks in all parked heaps together */
-#define CLOCKS_QUICK   1u       /* of processor_clock: about 0.1 ms */
-#define CLOCKS_LONG    4096u    /* less than a second */
-#define CLOCKS_IDLE    1024u    /* about a tenth of a second */
+#define COOLED_MOST    BIN_MOST   /* the same, of one that is in demand no more */
+#define SLOT_WORTH     4          /* blocks in a slot of the out-buffer */
+#define GROWN_BYTES    MIB(4)     /* beyond the first bounds, of all bins of a heap */
+#define GROWN_USE      MIB(4)     /* in use by a heap: with more, no bin of Tiny blocks grows */
+#define PASSED_MOST    (1u << 30) /* blocks that are counted */
+#define PARKED_BYTES   MIB(16)    /* free blocks in all parked heaps together */
+#define CLOCKS_QUICK   1u         /* of processor_clock: about 0.1 ms */
+#define CLOCKS_LONG    4096u      /* less than a second */
+#define CLOCKS_IDLE    1024u      /* about a tenth of a second */
 
 VARIANT_HEAP_STORAGE struct heap *heap_current =
     (struct heap *)(uintptr_t)front.nothing[HEAP_START];
@@ -55,8 +57,6 @@ static _Atomic(uint32_t) heaps_made;  /* atomic, relaxed: numbers given out */
 static _Atomic(uint32_t) generation;  /* atomic, relaxed: forks since the first process */
 
 /* ---- making and finding ---- */
-
-static_assert(BIN_GROWN_MOST + FLUSHED_MOST <= UINT16_MAX, "what has passed a bin can be counted");
 
 #define X_LIMIT(class, below, size)                                                                \
     [class] = BIN_BYTES / (size) < BIN_LEAST  ? BIN_LEAST                                          \
@@ -156,6 +156,22 @@ static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limi
     return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
 }
 
+/* By doublings, to hold what has passed it as well, as far as that fits. */
+static int32_t grown_limit(const struct heap *h, unsigned class_no, int32_t limit)
+{
+    int32_t wanted = limit + (int32_t)h->passed[class_no], grown;
+    do {
+        grown = limit;
+        limit = swing_limit(h, class_no, grown);
+    } while (limit != grown && limit < wanted);
+    return limit;
+}
+
+static bool may_grow(const struct heap *h, unsigned class_no)
+{
+    return size_class_bytes[class_no] > SIZE_TINY_MAX || h->owned.part <= GROWN_USE;
+}
+
 /* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in
  * demand. All that was taken until then fits into a small bin. */
 static void note_demand(struct heap *h, unsigned class_no)
@@ -170,12 +186,13 @@ static void note_demand(struct heap *h, unsigned class_no)
 
 static int32_t limit_wanted(const struct heap *h, unsigned class_no)
 {
-    int32_t limit = h->bin[class_no].limit;
+    int32_t first = first_limit[class_no];
+    int32_t limit = h->bin[class_no].limit > first ? h->bin[class_no].limit : first;
     if (!heap_in_demand(h, class_no))
         return small_limit[class_no];
-    if (limit < first_limit[class_no])
-        return first_limit[class_no];
-    return h->ran_over[class_no] > 0 ? swing_limit(h, class_no, limit) : limit;
+    if (!may_grow(h, class_no))
+        return first;
+    return h->ran_over[class_no] > 0 ? grown_limit(h, class_no, limit) : limit;
 }
 
 void heap_bin_ran_out(struct heap *h, unsigned class_no)
@@ -187,6 +204,8 @@ void heap_bin_ran_out(struct heap *h, unsigned class_no)
     int32_t limit = limit_wanted(h, class_no);
     if (limit != h->bin[class_no].limit || heap_in_demand(h, class_no) != was_in_demand)
         resize_bin(h, class_no, limit);
+    if (h->ran_over[class_no] > 0)
+        h->passed[class_no] = 0;
     h->ran_over[class_no] = 0;
 }
 
@@ -491,7 +510,17 @@ static int32_t flush_count(const struct bin *bin)
     return count < FLUSHED_MOST ? count : FLUSHED_MOST;
 }
 
-/* As many as it holds went back, however often it ran out meanwhile: that is to run over once. */
+/* For each time that as many as it holds have gone back, however often it ran out meanwhile, it ran
+ * over once. */
+static void note_passed(struct heap *h, unsigned class_no, int32_t count)
+{
+    uint32_t limit = (uint32_t)h->bin[class_no].limit, before = h->passed[class_no];
+    if (before < PASSED_MOST)
+        h->passed[class_no] += (uint32_t)count;
+    if (h->passed[class_no] / limit != before / limit)
+        heap_bin_ran_over(h, class_no);
+}
+
 void heap_flush_full(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
@@ -502,11 +531,7 @@ void heap_flush_full(struct heap *h, unsigned class_no)
     owned_look_at_oldest(&h->owned, by_turns);
     owned_keep_bounds(&h->owned, by_turns);
     heap_flush_bin(h, bin, class_no, count);
-    h->passed[class_no] += (uint16_t)count;
-    if (h->passed[class_no] < bin->limit)
-        return;
-    h->passed[class_no] = 0;
-    heap_bin_ran_over(h, class_no);
+    note_passed(h, class_no, count);
 }
 
 void heap_dissolve(struct heap *h)
@@ -739,12 +764,13 @@ static void count_slab_owner(struct slab *s)
 {
     uint32_t count = 0, carved = slab_carved(s);
     struct block *b = s->free;
+    s->marked = slab_count_marks_owner(s);
     for (; b != NULL && count <= carved; b = b->next, count++)
         s->free_last = b;
     if (b != NULL)
         s->free = NULL;
     s->free_count = b == NULL ? count : 0;
-    slab_set_used_owner(s, carved - s->free_count);
+    slab_set_used_owner(s, carved - slab_free_count_owner(s));
 }
 
 static bool is_of_lost(uintptr_t owner)

@@ -51,7 +51,7 @@ struct heap {
     struct runs runs;                   /* owner only */
     uint8_t ran_over[SIZE_CLASS_COUNT]; /* owner only: how often, since it ran out */
     uint8_t demand[SIZE_CLASS_COUNT];   /* owner only: how often it ran out quickly */
-    uint16_t passed[SIZE_CLASS_COUNT];  /* owner only: blocks that did not fit, of late */
+    uint32_t passed[SIZE_CLASS_COUNT];  /* owner only: blocks that did not fit, of late */
     uint16_t ran_out[SIZE_CLASS_COUNT]; /* owner only: when, by `now` */
     size_t grown;          /* owner only: bytes by which bins may hold more than at first */
     uint32_t refills;      /* owner only: a count */
@@ -172,7 +172,9 @@ void heap_flush_full(struct heap *h, unsigned class_no);
  * is in demand, 96 KiB. A bin that runs over again and again, and never runs out, is of a thread
  * that only frees: each block that it keeps may be the last of its slab, so it keeps ever fewer,
  * 128 or less, and once it has not run out for about a second, none, until it does. One that runs
- * over and out by turns is of a thread whose use swings by more than fits in: it may keep more. */
+ * over and out by turns is of a thread whose use swings by more than fits in: it may keep more; of
+ * Tiny blocks only if little is in use, since in the order they were freed in, they are scattered
+ * over all that is. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);
 /* Before each refill, and now and then where only large blocks come and go. It looks at the classes

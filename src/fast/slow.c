@@ -50,7 +50,7 @@ static bool refill(struct heap *h, unsigned class_no)
     struct slab *s = owned_find(&h->owned, class_no);
     int32_t got = 0, enough = bin->limit / 2 < REFILL_ENOUGH ? bin->limit / 2 : REFILL_ENOUGH;
     while (s != NULL) {
-        bool cut = s->free == NULL;
+        bool cut = !slab_has_free_owner(s);
         struct chain chain = owned_take(&h->owned, s);
         bin_fill(bin, chain);
         got += (int32_t)chain.count;

@@ -34,10 +34,15 @@ struct segment {
     _Alignas(HAK_CACHE_LINE) _Atomic(uint64_t) free; /* atomic: units nobody has */
     _Atomic(uint64_t) dirty; /* atomic: free units whose pages may hold memory */
     struct slab slab[UNITS_PER_SEGMENT];
+    struct slab_marks marks[UNITS_PER_SEGMENT];    /* of each slab, by its owner */
     _Atomic(uint8_t) run_units[UNITS_PER_SEGMENT]; /* atomic, relaxed: of the run that starts there;
                                                       written by who has it */
     _Atomic(enum huge_state) huge; /* atomic, relaxed: by who maps it, or purges in it */
 };
+
+static_assert(offsetof(struct segment, marks) ==
+                  offsetof(struct segment, slab) + UNITS_PER_SEGMENT * sizeof(struct slab),
+              "slab_marks_of finds them behind the slabs");
 
 /* Units that somebody took. `units` is 0 if there were none. */
 struct units {

@@ -8,6 +8,10 @@
 #define X_BYTES(class, below, size) [class] = (size),
 const uint32_t size_class_bytes[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_BYTES)};
 
+#define X_INVERSE(class, below, size)                                                              \
+    [class] = (uint32_t)((((uint64_t)1 << 32) + (size)-1) / (size)),
+const uint32_t size_class_inverse[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_INVERSE)};
+
 #define X_L2_PLACE(class, below, size)                                                             \
     [(below) / SIZE_L2_GRANULE + 1 ...(size) / SIZE_L2_GRANULE] = SIZE_BIN_PLACE(class),
 const uint16_t size_l2_bin_place[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1] = {

@@ -73,6 +73,8 @@
 #define SIZE_BIN_PLACE(class) ((class) * SIZE_BIN_BYTES + 1)
 
 extern const uint32_t size_class_bytes[SIZE_CLASS_COUNT];
+/* 2^32 by the size of the class, rounded up. */
+extern const uint32_t size_class_inverse[SIZE_CLASS_COUNT];
 /* The place of the bin, by L2 granules. Of Tiny sizes, front has it by bytes:
  * that takes the rounding off each malloc, for two KiB of which a program reads few lines. */
 #define SIZE_L2_GRANULE 256
@@ -81,6 +83,12 @@ extern const uint16_t size_l2_bin_place[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1];
 HAK_INLINE unsigned size_bin_class(size_t place)
 {
     return (unsigned)(place / SIZE_BIN_BYTES);
+}
+
+/* offset / size_class_bytes[class_no], of an offset in a unit. */
+HAK_INLINE uint32_t size_blocks_before(uint32_t offset, unsigned class_no)
+{
+    return (uint32_t)((uint64_t)offset * size_class_inverse[class_no] >> 32);
 }
 
 /* 0 <= n <= SIZE_TINY_MAX */

@@ -10,6 +10,14 @@
 #define FEW_BYTES  512
 #define FEW_WALKED 32 /* blocks of a free list at most: each is a line that may be far */
 
+static_assert(SLAB_MARKS >= UNIT_SIZE / 32, "but of the smallest class, blocks can be marked");
+
+/* Words that have a mark, if any are. */
+static uint32_t mark_words(const struct slab *s)
+{
+    return s->capacity <= SLAB_MARKS ? (s->capacity + 63) / 64 : 0;
+}
+
 void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pages)
 {
     size_t bytes = size_class_bytes[class_no];
@@ -18,9 +26,20 @@ void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pag
     s->free_count = 0;
     s->capacity = (uint32_t)(UNIT_SIZE / bytes);
     s->cut = (uint32_t)max_size(CUT_BYTES / bytes, has_pages ? CUT_BLOCKS : 1);
+    s->marked = 0;
+    for (uint32_t i = 0; i < mark_words(s); i++)
+        slab_marks_of(s)->word[i] = 0;
     slab_set_used_owner(s, 0);
     atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
     atomic_store_explicit(&s->class_no, (uint8_t)class_no, memory_order_relaxed);
+}
+
+uint32_t slab_count_marks_owner(struct slab *s)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < mark_words(s); i++)
+        count += (uint32_t)__builtin_popcountll(slab_marks_of(s)->word[i]);
+    return count;
 }
 
 /* Four of any class fill cache lines. */
@@ -45,13 +64,66 @@ static struct chain cut_owner(struct slab *s, uint32_t count)
     return chain_make((struct block *)first, (struct block *)last, count);
 }
 
+/* Links them behind `last`, which may be NULL. How many. */
+static uint32_t link_marked(char *first, size_t bytes, uint64_t marks, struct block **last)
+{
+    uint32_t count = 0;
+    for (; marks != 0; marks &= marks - 1, count++) {
+        struct block *b = (struct block *)(void *)(first + (size_t)__builtin_ctzll(marks) * bytes);
+        (*last)->next = b;
+        *last = b;
+    }
+    return count;
+}
+
+/* The lowest `most` of a word; all, if there are no more. */
+static uint64_t lowest_marks(uint64_t marks, uint32_t most)
+{
+    if ((uint32_t)__builtin_popcountll(marks) <= most)
+        return marks;
+    uint64_t rest = marks;
+    for (; most > 0; most--)
+        rest &= rest - 1;
+    return marks & ~rest;
+}
+
+/* Some are marked. Fewer may be than is said, where the program has freed one twice. */
+static struct chain unmark_owner(struct slab *s, uint32_t most)
+{
+    size_t bytes = slab_block_bytes(s);
+    uint64_t *word = slab_marks_of(s)->word;
+    struct block before, *last = &before;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < mark_words(s) && count < most; i++) {
+        uint64_t marks = lowest_marks(word[i], most - count);
+        word[i] &= ~marks;
+        count += link_marked(s->base + i * 64 * bytes, bytes, marks, &last);
+    }
+    last->next = NULL;
+    atomic_signal_fence(memory_order_seq_cst); /* in the child of a fork: in one list at most */
+    s->marked -= count;
+    return chain_make(before.next, last, count);
+}
+
+static struct chain unlist_all_owner(struct slab *s)
+{
+    struct chain chain = chain_make(s->free, s->free_last, s->free_count);
+    s->free = NULL;
+    atomic_signal_fence(memory_order_seq_cst); /* the same */
+    s->free_count = 0;
+    return chain;
+}
+
+static struct chain all_or_cut_owner(struct slab *s)
+{
+    if (s->free != NULL)
+        return unlist_all_owner(s);
+    return s->marked != 0 ? unmark_owner(s, s->marked) : cut_owner(s, s->cut);
+}
+
 struct chain slab_take_owner(struct slab *s)
 {
-    struct chain chain =
-        s->free != NULL ? chain_make(s->free, s->free_last, s->free_count) : cut_owner(s, s->cut);
-    s->free = NULL;
-    atomic_signal_fence(memory_order_seq_cst); /* in the child of a fork: in one list at most */
-    s->free_count = 0;
+    struct chain chain = all_or_cut_owner(s);
     slab_set_used_owner(s, slab_used(s) + chain.count);
     return chain;
 }
@@ -69,11 +141,16 @@ static struct chain unlist_owner(struct slab *s, uint32_t most)
     return chain_make(first, last, count);
 }
 
+static struct chain few_or_cut_owner(struct slab *s, uint32_t few)
+{
+    if (s->free != NULL)
+        return unlist_owner(s, (uint32_t)min_size(few, FEW_WALKED));
+    return s->marked != 0 ? unmark_owner(s, few) : cut_owner(s, few);
+}
+
 struct chain slab_take_few_owner(struct slab *s, unsigned doubled)
 {
-    uint32_t few = few_count(slab_block_bytes(s), doubled);
-    struct chain chain =
-        s->free != NULL ? unlist_owner(s, (uint32_t)min_size(few, FEW_WALKED)) : cut_owner(s, few);
+    struct chain chain = few_or_cut_owner(s, few_count(slab_block_bytes(s), doubled));
     slab_set_used_owner(s, slab_used(s) + chain.count);
     return chain;
 }

@@ -31,6 +31,13 @@ enum slab_state {
     SLAB_STATES
 };
 
+/* Free blocks of a slab are in a list, which takes a chain from others at once; or they are marked,
+ * a bit each, so that they go out again in the order of their addresses, whatever the order they
+ * came back in. A program that keeps what it made together, and drops it together, would else find
+ * it scattered ever more. Of the smallest class there are too many: they are in the list. */
+#define SLAB_MARK_WORDS 32u
+#define SLAB_MARKS      (SLAB_MARK_WORDS * 64)
+
 /* A descriptor may be in as many shared stacks (global/shared.h). */
 #define SLAB_LINKS 2
 
@@ -46,9 +53,10 @@ struct slab {
 
     /* Owner only; `used` and `carved` are read by walkers too. */
     _Alignas(HAK_CACHE_LINE) char *base; /* owner only */
-    struct block *free;                  /* owner only: blocks that are not out */
+    struct block *free;                  /* owner only: a list of blocks that are not out */
     struct block *free_last;  /* owner only: the last of them; garbage if there are none */
-    uint32_t free_count;      /* owner only */
+    uint32_t free_count;      /* owner only: in the list */
+    uint32_t marked;          /* owner only: other blocks that are not out */
     _Atomic(uint32_t) used;   /* atomic, relaxed; owner writes: blocks that are out */
     _Atomic(uint32_t) carved; /* atomic, relaxed; owner writes: blocks ever made */
     uint32_t capacity;        /* owner only */
@@ -57,6 +65,18 @@ struct slab {
 };
 
 static_assert(sizeof(struct slab) == 2 * HAK_CACHE_LINE, "two lines: shared, and the owner's");
+
+/* Bit n: of block n. Owner only. */
+struct slab_marks {
+    uint64_t word[SLAB_MARK_WORDS];
+};
+
+/* Where segments have them (global/segment.h). */
+HAK_INLINE struct slab_marks *slab_marks_of(struct slab *s)
+{
+    struct slab *first = s - s->unit;
+    return (struct slab_marks *)(void *)(first + UNITS_PER_SEGMENT) + s->unit;
+}
 
 /* A list of a slab's blocks, on its way to a bin or back. Two registers hold it: a copy of
  * sixteen bytes in memory that were just stored by eights would wait until all stores before
@@ -109,22 +129,35 @@ HAK_INLINE size_t slab_block_bytes(struct slab *s)
     return size_class_bytes[slab_class(s)];
 }
 
+/* Blocks that were out, and are not. */
+HAK_INLINE bool slab_has_free_owner(struct slab *s)
+{
+    return s->free != NULL || s->marked != 0;
+}
+
+HAK_INLINE uint32_t slab_free_count_owner(struct slab *s)
+{
+    return s->free_count + s->marked;
+}
+
 HAK_INLINE bool slab_has_room_owner(struct slab *s)
 {
-    return s->free != NULL || slab_carved(s) < s->capacity;
+    return slab_has_free_owner(s) || slab_carved(s) < s->capacity;
 }
 
 /* Makes a slab of a unit that the caller has taken; the caller then publishes itself as its owner.
  * has_pages: the unit was in use before, so that to touch it costs no page faults. */
 void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pages);
-/* All blocks of the free list, in O(1), or else some freshly cut ones: about a page of them, or a
- * few more if there are pages already. The slab must have room. */
+/* All blocks of the free list, in O(1), or all that are marked, or else some freshly cut ones: about
+ * a page of them, or a few more if there are pages already. The slab must have room. */
 struct chain slab_take_owner(struct slab *s);
-/* A few of the free list, or else freshly cut ones: one, or as many as fill cache lines and are
- * about half a KiB together, or twice as much as often as `doubled` says. The slab must have
- * room. */
+/* A few of the free list, or of those that are marked, or else freshly cut ones: one, or as many as
+ * fill cache lines and are about half a KiB together, or twice as much as often as `doubled` says.
+ * The slab must have room. */
 struct chain slab_take_few_owner(struct slab *s, unsigned doubled);
-/* Takes back a chain of this slab's blocks that are out. */
+/* How many are marked, by the marks: in the child of a fork `marked` may be wrong. */
+uint32_t slab_count_marks_owner(struct slab *s);
+/* Takes back a chain of this slab's blocks that are out, in O(1). */
 HAK_INLINE void slab_put_owner(struct slab *s, struct chain chain)
 {
     struct block *last = chain_last(chain);
@@ -134,6 +167,30 @@ HAK_INLINE void slab_put_owner(struct slab *s, struct chain chain)
     atomic_signal_fence(memory_order_seq_cst); /* the list is whole */
     s->free = chain.first;
     s->free_count += chain.count;
+    slab_set_used_owner(s, slab_used(s) - chain.count);
+}
+
+/* The number of a block of its slab. */
+HAK_INLINE uint32_t slab_block_number(struct slab *s, const struct block *b)
+{
+    return size_blocks_before((uint32_t)((uintptr_t)b & (UNIT_SIZE - 1)), slab_class(s));
+}
+
+/* The same as slab_put_owner, for a chain that is in the cache: it is walked, and they are
+ * marked. */
+HAK_INLINE void slab_mark_owner(struct slab *s, struct chain chain)
+{
+    if (s->capacity > SLAB_MARKS) {
+        slab_put_owner(s, chain);
+        return;
+    }
+    uint64_t *word = slab_marks_of(s)->word;
+    struct block *b = chain.first;
+    for (uint32_t left = chain.count; left > 0; left--, b = b->next) {
+        uint32_t n = slab_block_number(s, b);
+        word[n / 64] |= (uint64_t)1 << n % 64;
+    }
+    s->marked += chain.count;
     slab_set_used_owner(s, slab_used(s) - chain.count);
 }
 

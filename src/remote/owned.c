@@ -25,6 +25,7 @@ void owned_init(struct owned *o, uintptr_t owner)
     o->count_most = OWNED_LEAST;
     o->idle_most = OWNED_IDLE_LEAST;
     o->claim_most = 0;
+    o->part = 0;
     o->taken = o->returned = 0;
     o->own_back = o->others_back = 0;
     o->undisturbed = false;
@@ -38,7 +39,7 @@ void owned_init(struct owned *o, uintptr_t owner)
 
 static size_t idle_bytes_of(struct slab *s)
 {
-    return s->free_count * slab_block_bytes(s);
+    return slab_free_count_owner(s) * slab_block_bytes(s);
 }
 
 /* ---- lists: a slab is in `partial` if it has room, else in `full` ---- */
@@ -143,11 +144,13 @@ static void drain(struct owned *o, struct slab *s)
     o->others_back += drain_uncounted(s);
 }
 
-/* Takes back what the heap itself has freed. */
-static void put(struct owned *o, struct slab *s, struct chain chain)
+/* Takes back what the heap itself has freed: slab_put_owner, or slab_mark_owner. */
+typedef void how_to_put(struct slab *s, struct chain chain);
+
+static void put(struct owned *o, struct slab *s, struct chain chain, how_to_put *how)
 {
     o->own_back += chain.count;
-    slab_put_owner(s, chain);
+    how(s, chain);
 }
 
 /* Of a slab in no list that o owns: into the right list, or free if no block is out. */
@@ -307,7 +310,7 @@ static void judge(struct owned *o)
 void owned_look_around(struct owned *o)
 {
     judge(o);
-    size_t part = segment_used_bytes_a_heap();
+    size_t part = o->part = segment_used_bytes_a_heap();
     size_t slabs = o->undisturbed ? min_size(OWNED_PARTS * part / UNIT_SIZE, OWNED_MOST)
                                   : part / UNIT_SIZE / OWNED_SHARE;
     o->count_most = (uint32_t)max_size(slabs, OWNED_LEAST);
@@ -383,7 +386,8 @@ void owned_set_none(struct owned *o, unsigned class_no, bool none)
 /* Of a slab that has none back yet, and of which more can be cut: it stays in its place. */
 static bool is_cut_on(const struct owned *o, struct slab *s)
 {
-    return s->free == NULL && slab_carved(s) + s->cut < s->capacity && !owns_none(o, slab_class(s));
+    return !slab_has_free_owner(s) && slab_carved(s) + s->cut < s->capacity &&
+           !owns_none(o, slab_class(s));
 }
 
 struct chain owned_take(struct owned *o, struct slab *s)
@@ -412,14 +416,15 @@ struct chain owned_take_few(struct owned *o, struct slab *s, unsigned doubled)
 }
 
 /* The slab is in no list. */
-static void put_and_settle(struct owned *o, struct slab *s, struct chain chain)
+static void put_and_settle(struct owned *o, struct slab *s, struct chain chain, how_to_put *how)
 {
-    put(o, s, chain);
+    put(o, s, chain, how);
     if (!release_if_empty(o, s))
         settle(o, s);
 }
 
-void owned_put(struct owned *o, struct slab *s, struct chain chain)
+/* Of a slab that o owns. */
+static void put_own(struct owned *o, struct slab *s, struct chain chain, how_to_put *how)
 {
     if (slab_has_room_owner(s))
         unlist_partial(o, s);
@@ -427,7 +432,12 @@ void owned_put(struct owned *o, struct slab *s, struct chain chain)
         unlist_full(o, s);
     drain(o, s);
     owned_keep_bounds(o, slab_class(s));
-    put_and_settle(o, s, chain);
+    put_and_settle(o, s, chain, how);
+}
+
+void owned_put(struct owned *o, struct slab *s, struct chain chain)
+{
+    put_own(o, s, chain, slab_put_owner);
 }
 
 /* False: it has an owner. */
@@ -436,7 +446,7 @@ static bool deposit(struct owned *o, struct slab *s, struct chain chain)
     if (!claim_owner(o, s))
         return false;
     drain_uncounted(s); /* that waited before */
-    put(o, s, chain);
+    put(o, s, chain, slab_put_owner);
     if (!release_if_empty(o, s))
         let_go(o, s);
     return true;
@@ -452,7 +462,7 @@ static bool claim_and_put(struct owned *o, struct slab *s, struct chain chain)
     if (!may_claim(o, slab_class(s)) || !claim_owner(o, s))
         return false;
     take_over(o, s);
-    put_and_settle(o, s, chain);
+    put_and_settle(o, s, chain, slab_mark_owner);
     return true;
 }
 
@@ -460,7 +470,7 @@ bool owned_put_or_claim(struct owned *o, struct slab *s, struct chain chain)
 {
     if (!owned_has(o, s))
         return claim_and_put(o, s, chain);
-    owned_put(o, s, chain);
+    put_own(o, s, chain, slab_mark_owner);
     return true;
 }
 

@@ -51,6 +51,7 @@ struct owned {
     uint32_t count_most; /* owner only: slabs that it may own, as of the last look around */
     size_t idle_most;    /* owner only: idle bytes beyond which slabs are given up */
     size_t claim_most;   /* owner only: the same, beyond which none is claimed for a few blocks */
+    size_t part; /* owner only: bytes in use, by the number of heaps, as of the last look around */
     size_t taken, returned; /* owner only: units, of late: older ones count by halves */
     uint32_t own_back;      /* owner only: blocks of late that it freed itself, of any slab */
     uint32_t others_back;   /* owner only: the same, that others freed into what it owns */
@@ -103,22 +104,22 @@ struct chain owned_take_few(struct owned *o, struct slab *s, unsigned doubled);
 /* Takes back blocks of a slab that o owns. The slab may be gone afterwards. */
 void owned_put(struct owned *o, struct slab *s, struct chain chain);
 
-/* Takes back blocks of a slab that o owns, or may claim for them. False: it may not, and they are
- * out still. */
+/* Takes back blocks of a slab that o owns, or may claim for them, and that are in the cache, so that
+ * they go out again in the order of their addresses. False: it may not, and they are out still. */
 bool owned_put_or_claim(struct owned *o, struct slab *s, struct chain chain);
 
 /* Whether one more block of s goes back with no change to any list: it is o's own, has had room
  * before, and has blocks out after; and no other has freed into it. */
 HAK_INLINE bool owned_is_for_one(const struct owned *o, struct slab *s)
 {
-    return owned_has(o, s) && s->free != NULL && slab_used(s) > 1 &&
+    return owned_has(o, s) && slab_has_free_owner(s) && slab_used(s) > 1 &&
            lf_stack_is_empty(&s->remote) && !owned_is_full(o);
 }
 
 /* That block, of `bytes`. */
 HAK_INLINE void owned_put_one(struct owned *o, struct slab *s, struct block *b, size_t bytes)
 {
-    slab_put_owner(s, chain_of_one(b));
+    slab_mark_owner(s, chain_of_one(b));
     o->own_back++;
     o->idle_bytes += bytes;
 }
