@@ -8,7 +8,10 @@
 #include "global/shared.h"
 #include "remote/outbuf.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define CLASS 19u /* 1024 bytes: 64 blocks a slab */
 #define SMALL 11u /* 256 bytes */
@@ -358,6 +361,33 @@ static void test_blocks_go_out_by_address(void **state)
             assert_ptr_equal(b->next, (char *)b + 2 * bytes);
         assert_null(chain_last(rest)->next);
     }
+}
+
+static int status_of_freeing(struct slab *s, struct block *b)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        signal(SIGABRT, SIG_DFL);
+        close(STDERR_FILENO);
+        owned_put_or_claim(&a, s, chain_of_one(b));
+        _exit(0);
+    }
+    waitpid(pid, &status, 0);
+    return status;
+}
+
+static void test_a_block_that_is_freed_twice_is_seen(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, CLASS, &blocks);
+    struct block *b = pop(&blocks).first;
+    assert_int_equal(status_of_freeing(s, b), 0);
+    assert_true(owned_put_or_claim(&a, s, chain_of_one(b)));
+    int status = status_of_freeing(s, b);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    free_rest(&a, s, blocks);
 }
 
 /* It would give up another for it. */
@@ -1181,6 +1211,7 @@ int main(void)
         TEST(test_who_owns_none_takes_from_what_is_shared),
         TEST(test_who_owns_none_keeps_no_slab_that_it_can_not_use),
         TEST(test_blocks_go_out_by_address),
+        TEST(test_a_block_that_is_freed_twice_is_seen),
     };
     return RUN_TESTS(tests);
 }

@@ -4,6 +4,7 @@
  * SYNCHRONIZATION: all of it by the owner.
  */
 #include "slab.h"
+#include "os.h"
 
 #define CUT_BYTES  KIB(4) /* at once: to touch more makes a malloc wait for as many page faults */
 #define CUT_BLOCKS 64     /* at least, where there are pages already */
@@ -32,6 +33,11 @@ void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pag
     slab_set_used_owner(s, 0);
     atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
     atomic_store_explicit(&s->class_no, (uint8_t)class_no, memory_order_relaxed);
+}
+
+void slab_freed_twice(const struct block *b)
+{
+    os_die("free(%p): it is free already (a double free?); aborting", (const void *)b);
 }
 
 uint32_t slab_count_marks_owner(struct slab *s)
@@ -87,7 +93,7 @@ static uint64_t lowest_marks(uint64_t marks, uint32_t most)
     return marks & ~rest;
 }
 
-/* Some are marked. Fewer may be than is said, where the program has freed one twice. */
+/* Some are marked. */
 static struct chain unmark_owner(struct slab *s, uint32_t most)
 {
     size_t bytes = slab_block_bytes(s);

@@ -176,6 +176,9 @@ HAK_INLINE uint32_t slab_block_number(struct slab *s, const struct block *b)
     return size_blocks_before((uint32_t)((uintptr_t)b & (UNIT_SIZE - 1)), slab_class(s));
 }
 
+/* Says so, and aborts. */
+_Noreturn void slab_freed_twice(const struct block *b);
+
 /* The same as slab_put_owner, for a chain that is in the cache: it is walked, and they are
  * marked. */
 HAK_INLINE void slab_mark_owner(struct slab *s, struct chain chain)
@@ -188,7 +191,10 @@ HAK_INLINE void slab_mark_owner(struct slab *s, struct chain chain)
     struct block *b = chain.first;
     for (uint32_t left = chain.count; left > 0; left--, b = b->next) {
         uint32_t n = slab_block_number(s, b);
-        word[n / 64] |= (uint64_t)1 << n % 64;
+        uint64_t mark = (uint64_t)1 << n % 64;
+        if (HAK_UNLIKELY((word[n / 64] & mark) != 0))
+            slab_freed_twice(b);
+        word[n / 64] |= mark;
     }
     s->marked += chain.count;
     slab_set_used_owner(s, slab_used(s) - chain.count);
