@@ -371,6 +371,62 @@ static void test_bins_grow_at_once(void **state)
     assert_int_equal(h->passed[class_no], 0);
 }
 
+static void use_in_turns(size_t bytes)
+{
+    enum { COUNT = 80, ROUNDS = 12 };
+    void *p[COUNT];
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < COUNT; i++)
+            p[i] = hak_malloc(bytes);
+        for (int i = 0; i < COUNT; i++)
+            hak_free(p[i]);
+    }
+}
+
+/* However many doublings it takes. */
+static void test_all_bins_together_are_bounded(void **state)
+{
+    (void)state;
+    hak_malloc_trim(0);
+    for (size_t bytes = KIB(4); bytes <= KIB(64); bytes *= 2)
+        use_in_turns(bytes);
+    assert_in_range(heap_current->grown, MIB(2), MIB(4));
+}
+
+/* One that was halved a moment ago holds more than its bound: it has a bound still when it has
+ * cooled. */
+static void test_what_cools_keeps_a_bound(void **state)
+{
+    (void)state;
+    enum { COUNT = 8129, BOUND = 4096 };
+    struct heap *h = heap_current;
+    const unsigned class_no = size_to_class(16);
+    struct bin *bin = &h->bin[class_no];
+    static void *p[COUNT];
+    hak_malloc_trim(0);
+    for (int i = 0; i < COUNT; i++)
+        p[i] = hak_malloc(16);
+    void *last = hak_malloc(16);
+    assert_true(heap_in_demand(h, class_no));
+    bin->room += 2 * BOUND - bin->limit;
+    bin->limit = 2 * BOUND;
+    heap_recount(h);
+    for (int i = 0; i < COUNT; i++)
+        hak_free(p[i]);
+    assert_int_equal(bin->limit, 2 * BOUND);
+    for (int i = 0; bin->limit == 2 * BOUND; i++) {
+        assert_in_range(i, 0, 16);
+        heap_bin_ran_over(h, class_no);
+    }
+    assert_int_equal(bin->limit, BOUND);
+    wait_us(LONG_US);
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        heap_begin_refill(h);
+    assert_true(bin->limit > 0);
+    assert_true(bin->room < 0 && heap_in_demand(h, class_no));
+    hak_free(last);
+}
+
 static pthread_barrier_t is_torn, is_mended;
 
 /* Most of what it has made goes back to slabs that it owns. */
@@ -687,6 +743,8 @@ int main(void)
         cmocka_unit_test(test_trimming_sends_off_what_was_gathered),
         cmocka_unit_test(test_bins_follow_the_use),
         cmocka_unit_test(test_bins_grow_at_once),
+        cmocka_unit_test(test_all_bins_together_are_bounded),
+        cmocka_unit_test(test_what_cools_keeps_a_bound),
         cmocka_unit_test(test_marks_are_counted_anew),
         cmocka_unit_test(test_a_class_is_in_demand_if_it_runs_out_quickly),
         cmocka_unit_test(test_a_class_that_nobody_wants_cools),

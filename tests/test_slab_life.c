@@ -363,6 +363,30 @@ static void test_blocks_go_out_by_address(void **state)
     }
 }
 
+/* What others freed is a list, and goes out first; then what the owner did. */
+static void test_a_slab_has_a_list_and_marks(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = use_up(&a, CLASS, &blocks);
+    struct block *listed = pop(&blocks).first, *marked = pop(&blocks).first;
+    assert_true(owned_put_or_claim(&a, s, chain_of_one(marked)));
+    remote_push_ownerless(s, chain_of_one(listed));
+    owned_look_at_oldest(&a, CLASS);
+    assert_ptr_equal(s->free, listed);
+    assert_int_equal(slab_free_count_owner(s), 2);
+    assert_int_equal(a.idle_bytes, 2 * 1024);
+    struct chain first = owned_take(&a, s);
+    assert_true(first.first == listed && first.count == 1);
+    assert_ptr_equal(TAILQ_FIRST(&a.partial[CLASS]), s);
+    struct chain second = owned_take(&a, s);
+    assert_true(second.first == marked && second.count == 1);
+    assert_int_equal(a.idle_bytes, 0);
+    owned_put(&a, s, first);
+    owned_put(&a, s, second);
+    free_rest(&a, s, blocks);
+}
+
 static int status_of_freeing(struct slab *s, struct block *b)
 {
     int status = 0;
@@ -1211,6 +1235,7 @@ int main(void)
         TEST(test_who_owns_none_takes_from_what_is_shared),
         TEST(test_who_owns_none_keeps_no_slab_that_it_can_not_use),
         TEST(test_blocks_go_out_by_address),
+        TEST(test_a_slab_has_a_list_and_marks),
         TEST(test_a_block_that_is_freed_twice_is_seen),
     };
     return RUN_TESTS(tests);

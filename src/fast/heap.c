@@ -14,7 +14,8 @@
  *   others seize idle ones (heap.h). Whoever ends a seizure decides by the value that it finds.
  * - Mending: bins, slots of the out-buffer and free lists of slabs are whole at every instruction of the slow
  *   paths as well, since blocks are unlinked from one before they are linked to another, and linked before
- *   they become a head. Counts and lists of slabs may be torn, and are made anew.
+ *   they become a head; marked after they are unlinked, and linked after they are not marked any more. Counts and
+ *   lists of slabs may be torn, and are made anew.
  */
 #include "heap.h"
 #include "counters.h"
@@ -151,7 +152,7 @@ void heap_bin_ran_over(struct heap *h, unsigned class_no)
 static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limit)
 {
     int32_t twice = 2 * limit;
-    size_t more = grown_bytes(class_no, twice) - grown_bytes(class_no, limit);
+    size_t more = grown_bytes(class_no, twice) - grown_bytes(class_no, h->bin[class_no].limit);
     bool fits = twice <= first_limit[class_no] * BIN_GROWN && twice <= BIN_GROWN_MOST;
     return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
 }
@@ -212,8 +213,9 @@ void heap_bin_ran_out(struct heap *h, unsigned class_no)
 /* So that no call takes long: the next round of looks goes on. */
 static void cool_some(struct heap *h, unsigned class_no)
 {
+    int32_t limit = h->bin[class_no].limit - COOLED_MOST, small = small_limit[class_no];
     heap_flush_bin(h, &h->bin[class_no], class_no, COOLED_MOST);
-    resize_bin(h, class_no, h->bin[class_no].limit - COOLED_MOST);
+    resize_bin(h, class_no, limit > small ? limit : small);
 }
 
 /* One that has shrunk below that stays so. */
@@ -758,7 +760,7 @@ static bool collect_lost(void)
     return any;
 }
 
-/* Who vanished may have changed the list and not the counts. A list that goes round was written to
+/* Who vanished may have changed the list, or marks, and not the counts. A list that goes round was written to
  * by the program: it is dropped. */
 static void count_slab_owner(struct slab *s)
 {

@@ -1,5 +1,5 @@
 /*
- * slab.c: cutting a slab into blocks, and its list of free ones.
+ * slab.c: cutting a slab into blocks, and those that are free: a list, and marks.
  *
  * SYNCHRONIZATION: all of it by the owner.
  */
@@ -70,7 +70,7 @@ static struct chain cut_owner(struct slab *s, uint32_t count)
     return chain_make((struct block *)first, (struct block *)last, count);
 }
 
-/* Links them behind `last`, which may be NULL. How many. */
+/* Links those of a word, the first of which would be at `first`, behind *last. How many. */
 static uint32_t link_marked(char *first, size_t bytes, uint64_t marks, struct block **last)
 {
     uint32_t count = 0;

@@ -403,8 +403,8 @@ static bool is_aligned(const struct whale *w, size_t bytes, size_t alignment)
            (region_size(&w->region) >= bytes && ((uintptr_t)w->region.base & (alignment - 1)) == 0);
 }
 
-/* Where another thread takes the same one, or it is not aligned to as much, the next best is
- * tried. */
+/* Where another thread takes the same one, the next best is tried. One that is not aligned to as much
+ * goes back, and is likely the best again. */
 static struct whale *cache_take(size_t bytes, size_t alignment)
 {
     if (cache_is_empty())
@@ -434,8 +434,8 @@ static size_t lend_most(void)
 
 static bool lend(struct whale *w, size_t bytes)
 {
-    size_t room = region_size(&w->region) - bytes;
-    if (atomic_fetch_add_explicit(&lent_bytes, room, memory_order_relaxed) + room <= lend_most()) {
+    size_t room = region_size(&w->region) - bytes, most = lend_most();
+    if (atomic_fetch_add_explicit(&lent_bytes, room, memory_order_relaxed) + room <= most) {
         w->lent = room;
         return true;
     }
@@ -682,7 +682,7 @@ static void *reuse(size_t used, size_t size, size_t alignment)
         return NULL;
     size_t have = region_size(&w->region);
     void *base = put_to_use(w, used);
-    if (have >= size && (have - size <= size / SLACK_SHARE || lend(w, used)))
+    if (have >= used && (have - used <= used / SLACK_SHARE || lend(w, used)))
         return base;
     void *resized = resize_mapping(w, size);
     if (resized == NULL)
@@ -758,8 +758,11 @@ void *whale_resize(void *p, size_t bytes)
 {
     struct whale *w = whale_of(p);
     size_t size = page_up(bytes), had = region_size(&w->region);
-    if (size > had || is_to_shrink(w, size))
-        return remap(w, size_to_map(size), size);
+    if (size > had || is_to_shrink(w, size)) {
+        size_t wanted = size_to_map(size);
+        void *resized = remap(w, wanted, size);
+        return resized != NULL || wanted == size ? resized : remap(w, size, size);
+    }
     w->used = max_size(w->used, size);
     settle_lent(w, had - w->used);
     return p;

@@ -144,8 +144,18 @@ static void drain(struct owned *o, struct slab *s)
     o->others_back += drain_uncounted(s);
 }
 
-/* Takes back what the heap itself has freed: slab_put_owner, or slab_mark_owner. */
+/* How what the heap itself has freed goes back. */
 typedef void how_to_put(struct slab *s, struct chain chain);
+
+static void put_listed(struct slab *s, struct chain chain)
+{
+    slab_put_owner(s, chain);
+}
+
+static void put_marked(struct slab *s, struct chain chain)
+{
+    slab_mark_owner(s, chain);
+}
 
 static void put(struct owned *o, struct slab *s, struct chain chain, how_to_put *how)
 {
@@ -437,7 +447,7 @@ static void put_own(struct owned *o, struct slab *s, struct chain chain, how_to_
 
 void owned_put(struct owned *o, struct slab *s, struct chain chain)
 {
-    put_own(o, s, chain, slab_put_owner);
+    put_own(o, s, chain, put_listed);
 }
 
 /* False: it has an owner. */
@@ -446,7 +456,7 @@ static bool deposit(struct owned *o, struct slab *s, struct chain chain)
     if (!claim_owner(o, s))
         return false;
     drain_uncounted(s); /* that waited before */
-    put(o, s, chain, slab_put_owner);
+    put(o, s, chain, put_listed);
     if (!release_if_empty(o, s))
         let_go(o, s);
     return true;
@@ -462,7 +472,7 @@ static bool claim_and_put(struct owned *o, struct slab *s, struct chain chain)
     if (!may_claim(o, slab_class(s)) || !claim_owner(o, s))
         return false;
     take_over(o, s);
-    put_and_settle(o, s, chain, slab_mark_owner);
+    put_and_settle(o, s, chain, put_marked);
     return true;
 }
 
@@ -470,7 +480,7 @@ bool owned_put_or_claim(struct owned *o, struct slab *s, struct chain chain)
 {
     if (!owned_has(o, s))
         return claim_and_put(o, s, chain);
-    put_own(o, s, chain, slab_mark_owner);
+    put_own(o, s, chain, put_marked);
     return true;
 }
 

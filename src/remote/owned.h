@@ -39,7 +39,7 @@ TAILQ_HEAD(slab_list, slab);
 #define OWNED_SHARE      8      /* else such a part of all units in use, by the number of heaps */
 #define OWNED_MOST       2048u  /* the same, for who is undisturbed */
 #define OWNED_PARTS      2u     /* and so many times all units in use, by the number of heaps */
-#define OWNED_IDLE_LEAST MIB(1) /* bytes in free lists that it may keep, in any case */
+#define OWNED_IDLE_LEAST MIB(1) /* bytes of free blocks in them that it may keep, in any case */
 #define OWNED_IDLE_SHARE 64     /* such a part of all that is in use, as above */
 
 struct owned {
@@ -47,7 +47,7 @@ struct owned {
     struct slab_list partial[SIZE_CLASS_COUNT]; /* owner only */
     struct slab_list full[SIZE_CLASS_COUNT];    /* owner only */
     uint32_t full_count, partial_count;         /* owner only: slabs, over all classes */
-    size_t idle_bytes;   /* owner only: in the free lists of the partial slabs */
+    size_t idle_bytes;   /* owner only: of free blocks in the partial slabs */
     uint32_t count_most; /* owner only: slabs that it may own, as of the last look around */
     size_t idle_most;    /* owner only: idle bytes beyond which slabs are given up */
     size_t claim_most;   /* owner only: the same, beyond which none is claimed for a few blocks */
