@@ -35,8 +35,7 @@
 #define OVERFLOWS_MOST 4   /* without running out, until a bin shrinks */
 #define OVERFLOWS_LEAN 16  /* the same, to none: such a bin gives back little each time */
 #define FLUSHED_MOST   64  /* blocks at once, of a class in demand */
-#define COOLED_MOST    BIN_MOST   /* the same, of one that is in demand no more */
-#define SLOT_WORTH     4          /* blocks in a slot of the out-buffer */
+#define SLOT_WORTH     4   /* blocks in a slot of the out-buffer */
 #define GROWN_BYTES    MIB(4)     /* beyond the first bounds, of all bins of a heap */
 #define GROWN_USE      MIB(4)     /* in use by a heap: with more, no bin of Tiny blocks grows */
 #define PASSED_MOST    (1u << 30) /* blocks that are counted */
@@ -213,8 +212,8 @@ void heap_bin_ran_out(struct heap *h, unsigned class_no)
 /* So that no call takes long: the next round of looks goes on. */
 static void cool_some(struct heap *h, unsigned class_no)
 {
-    int32_t limit = h->bin[class_no].limit - COOLED_MOST, small = small_limit[class_no];
-    heap_flush_bin(h, &h->bin[class_no], class_no, COOLED_MOST);
+    int32_t limit = h->bin[class_no].limit - HEAP_FLUSH_MOST, small = small_limit[class_no];
+    heap_flush_bin(h, &h->bin[class_no], class_no, HEAP_FLUSH_MOST);
     resize_bin(h, class_no, limit > small ? limit : small);
 }
 
@@ -223,7 +222,7 @@ static void cool(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     int32_t small = small_limit[class_no], beyond = bin->limit - bin->room - small;
-    if (beyond > COOLED_MOST) {
+    if (beyond > HEAP_FLUSH_MOST) {
         cool_some(h, class_no);
         return;
     }
@@ -760,8 +759,8 @@ static bool collect_lost(void)
     return any;
 }
 
-/* Who vanished may have changed the list, or marks, and not the counts. A list that goes round was written to
- * by the program: it is dropped. */
+/* Who vanished may have changed the list, or marks, and not the counts. A list that goes round was
+ * written to by the program: it is dropped. */
 static void count_slab_owner(struct slab *s)
 {
     uint32_t count = 0, carved = slab_carved(s);

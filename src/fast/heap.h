@@ -160,6 +160,9 @@ HAK_INLINE void *heap_pop(struct heap *h, size_t place)
 struct heap *heap_open(struct heap *entered);
 void heap_close(struct heap *entered, struct heap *work);
 
+/* Blocks that a call gives back at most, unless it empties a bin for good. */
+#define HEAP_FLUSH_MOST 4096
+
 /* Gives back `count` blocks, the last freed first. The bin may be of another heap of the same
  * thread, if h is borrowed. */
 void heap_flush_bin(struct heap *h, struct bin *bin, unsigned class_no, int32_t count);

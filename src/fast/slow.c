@@ -14,11 +14,10 @@
 
 #include <errno.h>
 
-#define REFILLS_A_PURGE 64   /* so that what stays shrinks in time */
-#define LARGES_A_LOOK   16   /* runs and whales that come or go */
-#define FEW_BACK        4    /* blocks at most, of a bin that is seldom wanted */
-#define BORROWED_MOST   4096 /* blocks that a borrowed heap flushes at once */
-#define REFILL_ENOUGH   16   /* blocks: beyond, or where some were freshly cut, no slab is asked */
+#define REFILLS_A_PURGE 64 /* so that what stays shrinks in time */
+#define LARGES_A_LOOK   16 /* runs and whales that come or go */
+#define FEW_BACK        4  /* blocks at most, of a bin that is seldom wanted */
+#define REFILL_ENOUGH   16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
 
 /* ---- malloc ---- */
 
@@ -434,7 +433,7 @@ static void pass_on(struct heap *h, unsigned class_no, void *p)
 static int32_t borrowed_count(const struct bin *bin)
 {
     int32_t half = 1 + bin->limit / 2;
-    return half < BORROWED_MOST ? half : BORROWED_MOST;
+    return half < HEAP_FLUSH_MOST ? half : HEAP_FLUSH_MOST;
 }
 
 static HAK_NOINLINE void free_flush(struct heap *h, unsigned class_no)

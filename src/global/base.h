@@ -48,6 +48,12 @@ HAK_INLINE size_t align_up(size_t n, size_t alignment)
     return (n + alignment - 1) & ~(alignment - 1);
 }
 
+/* alignment: a power of two */
+HAK_INLINE bool is_aligned(const void *p, size_t alignment)
+{
+    return ((uintptr_t)p & (alignment - 1)) == 0;
+}
+
 /* So many units hold as many bytes. */
 HAK_INLINE unsigned units_for(size_t bytes)
 {

@@ -28,11 +28,6 @@ static void *map_at(void *hint, size_t bytes)
     return start == MAP_FAILED ? NULL : start;
 }
 
-static bool is_aligned(const void *p, size_t alignment)
-{
-    return ((uintptr_t)p & (alignment - 1)) == 0;
-}
-
 /* Maps too much and gives the ends back. */
 static void *map_and_trim(size_t bytes, size_t alignment)
 {

@@ -170,10 +170,10 @@ HAK_INLINE void slab_put_owner(struct slab *s, struct chain chain)
     slab_set_used_owner(s, slab_used(s) - chain.count);
 }
 
-/* The number of a block of its slab. */
-HAK_INLINE uint32_t slab_block_number(struct slab *s, const struct block *b)
+/* The number of the block at p, or around it. */
+HAK_INLINE uint32_t slab_block_number(struct slab *s, const void *p)
 {
-    return size_blocks_before((uint32_t)((uintptr_t)b & (UNIT_SIZE - 1)), slab_class(s));
+    return size_blocks_before((uint32_t)((uintptr_t)p & (UNIT_SIZE - 1)), slab_class(s));
 }
 
 /* Says so, and aborts. */
@@ -200,11 +200,11 @@ HAK_INLINE void slab_mark_owner(struct slab *s, struct chain chain)
     slab_set_used_owner(s, slab_used(s) - chain.count);
 }
 
-/* The block at p or around it, as an index; for diagnosis. */
+/* Whether a block that was ever made starts there; for diagnosis. */
 HAK_INLINE bool slab_is_block_start(struct slab *s, const void *p)
 {
-    size_t offset = (uintptr_t)p & (UNIT_SIZE - 1);
-    return offset % slab_block_bytes(s) == 0 && offset / slab_block_bytes(s) < slab_carved(s);
+    uint32_t n = slab_block_number(s, p);
+    return n < slab_carved(s) && ((uintptr_t)p & (UNIT_SIZE - 1)) == n * slab_block_bytes(s);
 }
 
 #endif

@@ -397,10 +397,10 @@ static struct slot best_slot(size_t bytes)
 }
 
 /* One that is moved keeps the alignment that every whale has, and no other. */
-static bool is_aligned(const struct whale *w, size_t bytes, size_t alignment)
+static bool has_alignment(const struct whale *w, size_t bytes, size_t alignment)
 {
     return alignment <= WHALE_ALIGNMENT ||
-           (region_size(&w->region) >= bytes && ((uintptr_t)w->region.base & (alignment - 1)) == 0);
+           (region_size(&w->region) >= bytes && is_aligned(w->region.base, alignment));
 }
 
 /* Where another thread takes the same one, the next best is tried. One that is not aligned to as much
@@ -411,13 +411,14 @@ static struct whale *cache_take(size_t bytes, size_t alignment)
         return NULL;
     for (unsigned tries = TAKE_TRIES; tries > 0; tries--) {
         struct slot best = best_slot(bytes);
-        struct whale *w = slot_take(best);
         if (best.word == 0)
             return NULL;
-        if (w != NULL && is_aligned(w, bytes, alignment))
+        struct whale *w = slot_take(best);
+        if (w == NULL)
+            continue;
+        if (has_alignment(w, bytes, alignment))
             return w;
-        if (w != NULL)
-            put_back(w);
+        put_back(w);
     }
     return NULL;
 }
