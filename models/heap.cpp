@@ -14,11 +14,10 @@
 
 #define HEAPS 4
 
-#define HEAP_BUSY             1u
-#define HEAP_SEIZED           2u
-#define HEAP_LEFT             4u
-#define HEAP_STATES           7u
-#define HEAP_HELD(generation) (((generation) + 1u) << 3)
+#define HEAP_SEIZED           1u
+#define HEAP_LEFT             2u
+#define HEAP_STATES           3u
+#define HEAP_HELD(generation) (((generation) + 1u) << 2)
 
 struct heap {
     plain<int> bin;   /* what only its holder touches: even when whole */
@@ -26,6 +25,7 @@ struct heap {
     lf_node link;
     plain<heap *> all_next;
     atomic<unsigned> holder;
+    atomic<bool> busy;
 };
 
 struct heap_base {
@@ -46,6 +46,7 @@ struct heap_base {
         word.store(0, rl::mo_relaxed, $);
         for (heap &h : heaps) {
             h.holder.store(0, rl::mo_relaxed, $);
+            h.busy.store(false, rl::mo_relaxed, $);
             h.owns = false;
         }
     }
@@ -64,17 +65,38 @@ struct heap_base {
 
     void set_holder(heap *h, unsigned holder)
     {
-        atomic_store_explicit(&h->holder, holder, order(IDLE_RELEASE, memory_order_release));
+        atomic_store_explicit(&h->holder, holder, order(HELD_RELEASE, memory_order_release));
+    }
+
+    bool is_busy(heap *h)
+    {
+        return atomic_load_explicit(&h->busy, memory_order_relaxed);
     }
 
     void set_busy(heap *h)
     {
-        set_holder(h, held_now() | HEAP_BUSY);
+        if (!does(BUSY_BEFORE_HELD))
+            set_holder(h, held_now());
+        atomic_store_explicit(&h->busy, true, memory_order_relaxed);
+        if (does(BUSY_BEFORE_HELD))
+            set_holder(h, held_now());
+    }
+
+    void clear_busy(heap *h)
+    {
+        atomic_store_explicit(&h->busy, false, order(IDLE_RELEASE, memory_order_release));
     }
 
     void set_idle(heap *h)
     {
-        set_holder(h, held_now());
+        clear_busy(h);
+    }
+
+    /* What membarrier stands for, on either side. */
+    void barrier()
+    {
+        if (does(SEIZE_BARRIER))
+            rl::atomic_thread_fence(memory_order_seq_cst, $);
     }
 
     bool try_state(heap *h, unsigned from, unsigned to, enum site done, enum site seen)
@@ -103,13 +125,16 @@ struct heap_base {
     bool try_adopt(unsigned t, heap *h, unsigned now)
     {
         unsigned holder = atomic_load_explicit(&h->holder, memory_order_relaxed);
-        if (holder == 0 || holder == now || h == heap_held[t] ||
-            ((holder & HEAP_STATES) != 0 && does(ADOPT_HEEDS_BUSY)))
+        if (holder == 0 || holder == now || h == heap_held[t] || (holder & HEAP_STATES) != 0 ||
+            (is_busy(h) && does(ADOPT_HEEDS_BUSY)))
             return false;
-        if (does(ADOPT_COMPARES))
-            return atomic_compare_exchange_strong_explicit(
-                &h->holder, &holder, now | HEAP_BUSY, memory_order_acquire, memory_order_relaxed);
-        atomic_store_explicit(&h->holder, now | HEAP_BUSY, memory_order_relaxed);
+        if (!does(ADOPT_COMPARES))
+            atomic_store_explicit(&h->holder, now | HEAP_SEIZED, memory_order_relaxed);
+        else if (!atomic_compare_exchange_strong_explicit(&h->holder, &holder, now | HEAP_SEIZED,
+                                                          memory_order_acquire,
+                                                          memory_order_relaxed))
+            return false;
+        set_busy(h);
         return true;
     }
 
@@ -153,6 +178,7 @@ struct heap_base {
     {
         if (does(PUT_CLEARS_FIRST))
             set_holder(h, 0);
+        clear_busy(h);
         lf_stack_push(stack, &h->link);
         if (!does(PUT_CLEARS_FIRST))
             set_holder(h, 0);
@@ -184,14 +210,23 @@ struct heap_base {
         return heap_held[t] = heap_obtain(t);
     }
 
+    bool try_busy(heap *h)
+    {
+        if (is_busy(h))
+            return false;
+        atomic_store_explicit(&h->busy, true, memory_order_relaxed);
+        barrier();
+        if (!does(OPEN_HEEDS_SEIZED) ||
+            atomic_load_explicit(&h->holder, order(OPEN_LOOK, memory_order_acquire)) == held_now())
+            return true;
+        clear_busy(h);
+        return false;
+    }
+
     heap *open_own(unsigned t)
     {
         heap *h = heap_held[t];
-        if (!does(OPEN_HEEDS_SEIZED)) {
-            set_busy(h);
-            return h;
-        }
-        return try_state(h, 0, HEAP_BUSY, OPEN_CAS, NO_SITE) ? h : heap_obtain(t);
+        return try_busy(h) ? h : heap_obtain(t);
     }
 
     heap *heap_open(unsigned t, bool inside)
@@ -212,7 +247,7 @@ struct heap_base {
     bool take_or_leave(heap *h)
     {
         for (;;) {
-            if (try_state(h, 0, HEAP_BUSY, OPEN_CAS, NO_SITE))
+            if (try_busy(h))
                 return true;
             if (try_state(h, HEAP_SEIZED, HEAP_SEIZED | HEAP_LEFT, LEAVE_CAS, NO_SITE))
                 return false;
@@ -230,10 +265,14 @@ struct heap_base {
 
     bool heap_seize(heap *h)
     {
-        if (does(SEIZE_HEEDS_BUSY))
-            return try_state(h, 0, HEAP_SEIZED, SEIZE_CAS, NO_SITE);
-        set_holder(h, held_now() | HEAP_SEIZED);
-        return true;
+        if (!try_state(h, 0, HEAP_SEIZED, NO_SITE, NO_SITE))
+            return false;
+        barrier();
+        if (!does(SEIZE_HEEDS_BUSY) ||
+            !atomic_load_explicit(&h->busy, order(SEIZE_LOOK, memory_order_acquire)))
+            return true;
+        heap_end_seizure(h);
+        return false;
     }
 
     void heap_end_seizure(heap *h)
@@ -268,7 +307,7 @@ struct heap_base {
     /* The slow path: the heap is not whole in between. */
     void work_in(heap *h)
     {
-        MUST((h->holder.debug_value() & HEAP_BUSY) != 0 && h->bin % 2 == 0);
+        MUST(h->busy.debug_value() && h->bin % 2 == 0);
         h->bin = h->bin + 1;
         if (!h->owns && atomic_load_explicit(&word, memory_order_relaxed) == 0) {
             h->owns = true;
@@ -363,7 +402,9 @@ struct forked : suite<forked, heap_base, 2> {
     {
         heap *h = &heaps[1];
         lost[1] = point != IDLE;
-        lost_holder = point == OPENED || point == HALF ? HEAP_HELD(0) | HEAP_BUSY : 0;
+        bool in_slow_path = point == OPENED || point == HALF;
+        lost_holder = in_slow_path ? HEAP_HELD(0) : 0;
+        h->busy.store(in_slow_path, rl::mo_relaxed, $);
         set_holder(h, point == IDLE ? HEAP_HELD(0) : lost_holder);
         if (point == HALF)
             h->bin = h->bin + 1;
@@ -408,6 +449,17 @@ struct two_adopt : suite<two_adopt, adopt_base, 2> {
 };
 
 struct three_adopt : suite<three_adopt, adopt_base, 3> {
+};
+
+/* What one adopts another wants to seize. */
+struct adopted_and_relieved : suite<adopted_and_relieved, adopt_base, 2> {
+    void thread(unsigned t)
+    {
+        if (t == 0)
+            call(0, false);
+        else
+            relieve(&heaps[0]);
+    }
 };
 
 /* One thread makes a heap while another walks the list of all for those of vanished threads. */
@@ -481,6 +533,7 @@ int main(int argc, char **argv)
          {"borrow", rl::simulate<borrow>, bound(4), bound(6)},
          {"forked", rl::simulate<forked>, bound(3), bound(5)},
          {"two_adopt", rl::simulate<two_adopt>, bound(4), bound(6)},
+         {"adopted_and_relieved", rl::simulate<adopted_and_relieved>, bound(4), full()},
          {"make_and_adopt", rl::simulate<make_and_adopt>, bound(4), full()},
          {"relieved", rl::simulate<relieved>, bound(4), bound(6)},
          {"relieved_at_end", rl::simulate<relieved_at_end>, bound(4), full()},
@@ -497,10 +550,16 @@ int main(int argc, char **argv)
          {"shelve: parked with its slab", DISOWN_BEFORE_PARKING, omitted, nullptr,
           "its next holder goes on with it; it is a matter of memory"},
          {"idle: release -> relaxed", IDLE_RELEASE, memory_order_relaxed, "relieved"},
-         {"open: busy, acquire -> relaxed", OPEN_CAS, memory_order_relaxed, "relieved"},
+         {"set_busy: held first", BUSY_BEFORE_HELD, omitted, "adopted_and_relieved"},
+         {"held: release -> relaxed", HELD_RELEASE, memory_order_relaxed, "adopted_and_relieved"},
+         {"open: the look at holder, acquire -> relaxed", OPEN_LOOK, memory_order_relaxed,
+          "relieved"},
          {"open: a seized heap all the same", OPEN_HEEDS_SEIZED, omitted, "relieved"},
-         {"retire: left, release -> relaxed", LEAVE_CAS, memory_order_relaxed, "relieved_at_end"},
-         {"seize: acquire -> relaxed", SEIZE_CAS, memory_order_relaxed, "relieved"},
+         {"retire: left, release -> relaxed", LEAVE_CAS, memory_order_relaxed, nullptr,
+          "here a fence stands in the thread's own path, where membarrier is another's"},
+         {"seize: the look at busy, acquire -> relaxed", SEIZE_LOOK, memory_order_relaxed,
+          "relieved"},
+         {"seize: no barrier", SEIZE_BARRIER, omitted, "relieved"},
          {"seize: a busy one", SEIZE_HEEDS_BUSY, omitted, "relieved"},
          {"end of seizure: release -> relaxed", END_CAS, memory_order_relaxed, "relieved"},
          {"end of seizure: left, acquire -> relaxed", END_FINDS_LEFT, memory_order_relaxed,

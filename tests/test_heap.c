@@ -460,7 +460,7 @@ static int child_counts(struct heap *h, struct slab *s)
 {
     uint32_t marked = s->marked, used = slab_used(s);
     int status = 0;
-    atomic_fetch_or(&h->holder, HEAP_BUSY);
+    atomic_store(&h->busy, true);
     s->marked--;
     slab_set_used_owner(s, used + 1);
     pid_t pid = fork();
@@ -468,7 +468,7 @@ static int child_counts(struct heap *h, struct slab *s)
         _exit(s->marked == marked && slab_used(s) == used ? 0 : 1);
     s->marked++;
     slab_set_used_owner(s, used);
-    atomic_fetch_and(&h->holder, ~HEAP_BUSY);
+    atomic_store(&h->busy, false);
     waitpid(pid, &status, 0);
     return status;
 }

@@ -10,7 +10,7 @@
  *   paths leave it so at every instruction) and is adopted by CAS, straight into a slow path; else it has to
  *   be mended first, by the only thread there is, in the child's handler. So a heap is busy from before it is
  *   held until after it is given back.
- * - A heap becomes busy by CAS (acquire), unless nobody else can have it, and idle again by a store (release), since
+ * - A heap becomes busy by a store, with a look at who has seized it, and idle again by a store (release), since
  *   others seize idle ones (heap.h). Whoever ends a seizure decides by the value that it finds.
  * - Mending: bins, slots of the out-buffer and free lists of slabs are whole at every instruction of the slow
  *   paths as well, since blocks are unlinked from one before they are linked to another, and linked before
@@ -22,6 +22,7 @@
 #include "processor.h"
 #include "thread.h"
 #include "../global/meta.h"
+#include "../global/os.h"
 #include "../global/shared.h"
 #include "../global/whale.h"
 
@@ -264,9 +265,23 @@ static uint32_t holder_of(const struct heap *h)
     return atomic_load_explicit(&h->holder, memory_order_relaxed);
 }
 
+static bool is_busy(const struct heap *h)
+{
+    return atomic_load_explicit(&h->busy, memory_order_relaxed);
+}
+
+/* Nobody else has it. Busy first: once it is held, others may seize it. */
 static void set_busy(struct heap *h)
 {
-    set_holder(h, held_now() | HEAP_BUSY);
+    atomic_store_explicit(&h->busy, true, memory_order_relaxed);
+    set_holder(h, held_now());
+}
+
+static void clear_busy(struct heap *h)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&h->busy, false, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
 }
 
 static void note_kept(struct heap *h)
@@ -278,7 +293,7 @@ static void note_kept(struct heap *h)
 static void set_idle(struct heap *h)
 {
     note_kept(h);
-    set_holder(h, held_now());
+    clear_busy(h);
 }
 
 static bool try_state(struct heap *h, uint32_t from, uint32_t to)
@@ -317,12 +332,18 @@ static struct heap *heap_make(void)
     return h;
 }
 
+/* As if seized, until it is busy: others look at all that is held. */
 static bool try_adopt(struct heap *h, uint32_t now)
 {
     uint32_t holder = holder_of(h);
-    return holder != 0 && holder != now && (holder & HEAP_STATES) == 0 && h != heap_held &&
-           atomic_compare_exchange_strong_explicit(&h->holder, &holder, now | HEAP_BUSY,
-                                                   memory_order_acquire, memory_order_relaxed);
+    bool may_be = holder != 0 && holder != now && (holder & HEAP_STATES) == 0 && !is_busy(h) &&
+                  h != heap_held;
+    if (!may_be ||
+        !atomic_compare_exchange_strong_explicit(&h->holder, &holder, now | HEAP_SEIZED,
+                                                 memory_order_acquire, memory_order_relaxed))
+        return false;
+    set_busy(h);
+    return true;
 }
 
 void heap_recount(struct heap *h)
@@ -403,6 +424,7 @@ static void go_out_of_use(struct heap *h)
 static void put(lf_stack *stack, struct heap *h)
 {
     set_holder(h, 0);
+    clear_busy(h);
     lf_stack_push(stack, &h->link);
 }
 
@@ -580,12 +602,26 @@ bool heap_dissolve_parked(void)
 
 /* ---- the slow paths' door ---- */
 
+/* False: another has seized it, or about to; or a frame of this thread is in a slow path. What the
+ * store of `busy` needs between it and the look at `holder` is the membarrier of heap_seize. */
+static bool try_busy(struct heap *h)
+{
+    if (HAK_UNLIKELY(is_busy(h)))
+        return false;
+    atomic_store_explicit(&h->busy, true, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (HAK_LIKELY(atomic_load_explicit(&h->holder, memory_order_acquire) == held_now()))
+        return true;
+    clear_busy(h);
+    return false;
+}
+
 /* The thread's own; while another has seized it, a borrowed one. NULL: there is no memory for that.
  * It is the thread's all the same: a frame that a handler has interrupted may be about to use its
  * bins. */
 static struct heap *open_own(struct heap *h)
 {
-    return HAK_LIKELY(try_state(h, 0, HEAP_BUSY)) ? h : heap_obtain();
+    return HAK_LIKELY(try_busy(h)) ? h : heap_obtain();
 }
 
 /* A handler may have attached a heap between this thread's look at heap_current and its own
@@ -640,7 +676,7 @@ void heap_close(struct heap *entered, struct heap *work)
 
 bool heap_is_broken(struct heap *h)
 {
-    return (holder_of(h) & HEAP_BUSY) != 0;
+    return is_busy(h);
 }
 
 /* False: who has seized it has it from now on. It is this thread's until it is busy, or left: a
@@ -648,7 +684,7 @@ bool heap_is_broken(struct heap *h)
 static bool take_or_leave(struct heap *h)
 {
     while (!heap_is_broken(h)) {
-        if (try_state(h, 0, HEAP_BUSY))
+        if (try_busy(h))
             return true;
         if (try_state(h, HEAP_SEIZED, HEAP_SEIZED | HEAP_LEFT))
             return false;
@@ -684,12 +720,8 @@ struct heap *heap_first(void)
 bool heap_is_idle(struct heap *h, uint16_t now)
 {
     uint16_t since = (uint16_t)(now - now_of(h)); /* just below all: it has come to one meanwhile */
-    return holder_of(h) == held_now() && since > CLOCKS_IDLE && since < UINT16_MAX - CLOCKS_IDLE;
-}
-
-bool heap_seize(struct heap *h)
-{
-    return try_state(h, 0, HEAP_SEIZED);
+    return holder_of(h) == held_now() && !is_busy(h) && since > CLOCKS_IDLE &&
+           since < UINT16_MAX - CLOCKS_IDLE;
 }
 
 /* In the child of a fork, one of an older generation is for whoever adopts it. */
@@ -698,9 +730,8 @@ static bool is_for_good(uint32_t holder)
     return (holder & HEAP_LEFT) != 0 && (holder & ~HEAP_STATES) == held_now();
 }
 
-void heap_end_seizure(struct heap *h)
+static void let_go(struct heap *h)
 {
-    note_kept(h);
     uint32_t holder = atomic_load_explicit(&h->holder, memory_order_acquire);
     while (!is_for_good(holder))
         if (atomic_compare_exchange_weak_explicit(&h->holder, &holder, holder & ~HEAP_STATES,
@@ -709,6 +740,24 @@ void heap_end_seizure(struct heap *h)
     set_busy(h);
     heap_recount(h); /* its thread may have left it between two steps of a fast path */
     shelve(h);
+}
+
+/* Its thread is in a slow path if it came to that before the barrier, and finds what is said here
+ * if it comes after it. */
+bool heap_seize(struct heap *h)
+{
+    if (!try_state(h, 0, HEAP_SEIZED))
+        return false;
+    if (os_barrier_all() && !atomic_load_explicit(&h->busy, memory_order_acquire))
+        return true;
+    let_go(h);
+    return false;
+}
+
+void heap_end_seizure(struct heap *h)
+{
+    note_kept(h);
+    let_go(h);
 }
 
 /* ---- mending, in the child of a fork ---- */
@@ -731,7 +780,8 @@ static struct heap *next_lost(struct heap *h)
 static bool is_lost(struct heap *h)
 {
     uint32_t holder = holder_of(h);
-    return (holder & HEAP_STATES) != 0 && holder != (held_now() | HEAP_BUSY);
+    bool was_busy = holder != 0 && holder != held_now() && is_busy(h);
+    return was_busy || (holder & HEAP_STATES) != 0;
 }
 
 /* Its lists of slabs may be torn. Its bins are whole, and so is each slot of the out-buffer, but
@@ -804,6 +854,7 @@ static void release_lost(void)
             if (h == heap_held)
                 heap_recount(h);
             set_holder(h, holder_of(h) & ~HEAP_STATES);
+            clear_busy(h);
         }
         lost[i] = NULL;
     }

@@ -21,10 +21,16 @@
  * What only slow paths touch (`owned`, `runs`) another thread may take from a heap whose own thread
  * is in none:
  *
- *     who seizes:    holder: HELD -> SEIZED (acquire);  gives up slabs;  SEIZED -> HELD (release)
- *     its thread:    holder: HELD -> BUSY (acquire);    the slow path;   HELD (release)
- *     but if it finds SEIZED, it does not wait, but borrows another heap for that slow path;
+ *     who seizes:    holder: HELD -> SEIZED;  membarrier;  not busy (acquire);  gives up slabs;
+ *                    SEIZED -> HELD (release)
+ *     its thread:    busy = 1;  holder is HELD (acquire);  the slow path;  busy = 0 (release)
+ *     but if it finds SEIZED, it does not wait: busy = 0, and it borrows another heap for that slow path;
  *     or, if it ends: SEIZED -> LEFT (release), and who has seized it finds that (acquire), and has all of it then
+ *
+ * Each writes, then reads what the other writes, so a full barrier has to stand between on both
+ * sides. Slow paths are many and seizures few: so membarrier(2) makes the one barrier stand for
+ * both, and a slow path takes no locked instruction to begin with. Where the system refuses that,
+ * nothing is seized.
  */
 #ifndef HAK_HEAP_H
 #define HAK_HEAP_H
@@ -67,14 +73,14 @@ struct heap {
     struct heap *all_next;    /* constant after publication: the list of all heaps */
     size_t held_bytes;        /* by who has it: what it was parked with */
     _Atomic(uint32_t) holder; /* atomic: 0 in a stack, else HELD of its holder's process */
+    _Atomic(bool) busy;       /* atomic; by who holds it: its thread is in a slow path */
 };
 
-/* `holder`: the fork generation of the process that holds the heap, and what goes on in it. */
-#define HEAP_BUSY             1u /* its thread is in a slow path */
-#define HEAP_SEIZED           2u /* another thread takes its slabs */
-#define HEAP_LEFT             4u /* the same, and its thread has ended */
-#define HEAP_STATES           7u
-#define HEAP_HELD(generation) (((generation) + 1u) << 3)
+/* `holder`: the fork generation of the process that holds the heap, and what others do to it. */
+#define HEAP_SEIZED           1u /* another thread takes its slabs */
+#define HEAP_LEFT             2u /* the same, and its thread has ended */
+#define HEAP_STATES           3u
+#define HEAP_HELD(generation) (((generation) + 1u) << 2)
 
 static_assert(SIZE_CLASS_COUNT <= 64, "a bit a class");
 static_assert(offsetof(struct heap, bin) == 0, "a word has the offset of a bin");
