@@ -25,7 +25,7 @@ static void test_runs(void **state)
     char *p[64];
     for (size_t i = 0; i < 64; i++) {
         p[i] = run_alloc(KIB(33) + i * KIB(15), 16, &zeroed);
-        assert_int_equal(registry_word(p[i]), UNIT_RUN);
+        assert_int_equal(unit_word_kind(registry_word(p[i])), UNIT_RUN);
         assert_true(run_bytes(p[i]) >= KIB(33) + i * KIB(15));
         memset(p[i], (int)i, run_bytes(p[i]));
     }
@@ -33,7 +33,7 @@ static void test_runs(void **state)
         assert_int_equal(p[i][0], i);
         assert_int_equal(p[i][run_bytes(p[i]) - 1], i);
         run_free(p[i], true);
-        assert_int_not_equal(registry_word(p[i]), UNIT_RUN);
+        assert_int_not_equal(unit_word_kind(registry_word(p[i])), UNIT_RUN);
     }
 }
 
@@ -61,7 +61,7 @@ static void test_runs_resize_in_place(void **state)
 static uintptr_t word_of_realloc(size_t from, size_t to)
 {
     void *p = hak_realloc(hak_malloc(from), to);
-    uintptr_t word = registry_word(p);
+    uintptr_t word = unit_word_kind(registry_word(p));
     hak_free(p);
     return word;
 }
@@ -71,7 +71,7 @@ static void test_which_blocks_are_runs(void **state)
 {
     (void)state;
     void *run = hak_malloc(MIB(4)), *whale = hak_malloc(MIB(4) + 1);
-    assert_int_equal(registry_word(run), UNIT_RUN);
+    assert_int_equal(unit_word_kind(registry_word(run)), UNIT_RUN);
     assert_int_equal(registry_word(whale), UNIT_WHALE);
     hak_free(run);
     hak_free(whale);
@@ -93,7 +93,7 @@ static uintptr_t word_after(int count, size_t bytes, size_t touched, size_t step
         hak_free(p);
     }
     void *p = hak_malloc(bytes);
-    uintptr_t word = registry_word(p);
+    uintptr_t word = unit_word_kind(registry_word(p));
     hak_free(p);
     return word;
 }

@@ -165,6 +165,27 @@ static void test_a_seized_heap_is_not_waited_for(void **state)
     hak_free(p);
 }
 
+/* Nor are its runs taken from, or added to. */
+static void test_a_seized_heap_keeps_its_runs(void **state)
+{
+    (void)state;
+    enum { BUFFER = 2 * UNIT_SIZE };
+    for (int i = 0; i < 20; i++)
+        hak_free(hak_malloc(BUFFER));
+    struct heap *h = heap_current;
+    uint32_t kept = h->runs.kept;
+    assert_true(kept > 0 && h->brief > 1);
+    assert_true(heap_seize(h));
+    void *p = hak_malloc(BUFFER);
+    assert_int_equal(h->runs.kept, kept);
+    hak_free(p);
+    assert_int_equal(h->runs.kept, kept);
+    assert_false(h->busy);
+    heap_end_seizure(h);
+    hak_free(hak_malloc(BUFFER));
+    assert_int_equal(h->runs.kept, kept);
+}
+
 static void test_fast_paths_need_no_slabs(void **state)
 {
     (void)state;
@@ -272,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_trimming_takes_it_at_once),
         cmocka_unit_test(test_a_seized_heap_is_not_waited_for),
         cmocka_unit_test(test_fast_paths_need_no_slabs),
+        cmocka_unit_test(test_a_seized_heap_keeps_its_runs),
         cmocka_unit_test(test_a_bin_that_runs_over_while_seized_loses_nothing),
         cmocka_unit_test(test_a_busy_heap_is_not_seized),
         cmocka_unit_test(test_a_thread_ends_while_its_heap_is_seized),

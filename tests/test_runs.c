@@ -11,7 +11,10 @@
 #include <hakmem.h>
 
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct runs r;
 
@@ -41,10 +44,10 @@ static void test_a_kept_run_comes_back(void **state)
     (void)state;
     void *p = make(3);
     runs_keep(&r, p);
-    assert_int_equal(registry_word(p), UNIT_KEPT);
+    assert_int_equal(unit_word_kind(registry_word(p)), UNIT_KEPT);
     assert_int_equal(runs_bytes(&r), 3 * UNIT_SIZE);
     assert_ptr_equal(runs_take(&r, 2 * UNIT_SIZE + 1), p);
-    assert_int_equal(registry_word(p), UNIT_RUN);
+    assert_int_equal(unit_word_kind(registry_word(p)), UNIT_RUN);
     assert_int_equal(runs_bytes(&r), 0);
     assert_null(runs_take(&r, 3 * UNIT_SIZE));
     run_free(p, true);
@@ -71,7 +74,7 @@ static void test_the_oldest_goes_first(void **state)
         runs_keep(&r, p[i]);
     assert_int_equal(registry_word(p[0]), UNIT_FREE);
     for (unsigned i = 1; i <= RUNS_MOST; i++)
-        assert_int_equal(registry_word(p[i]), UNIT_KEPT);
+        assert_int_equal(unit_word_kind(registry_word(p[i])), UNIT_KEPT);
     runs_drop_one(&r);
     assert_int_equal(registry_word(p[1]), UNIT_FREE);
     assert_int_equal(r.kept, 2 * (RUNS_MOST - 1));
@@ -92,7 +95,7 @@ static void test_units_are_bounded(void **state)
         assert_in_range(r.kept, 4, 10);
     }
     for (unsigned i = 0; i < 5; i++)
-        assert_int_equal(registry_word(p[i]), i < 3 ? UNIT_FREE : UNIT_KEPT);
+        assert_int_equal(unit_word_kind(registry_word(p[i])), i < 3 ? UNIT_FREE : UNIT_KEPT);
 }
 
 static void test_the_bound_is_a_part_of_what_is_in_use(void **state)
@@ -164,10 +167,63 @@ static void test_what_nobody_takes_goes(void **state)
     runs_keep(&r, q);
     assert_ptr_equal(runs_take(&r, UNIT_SIZE * 3), q);
     runs_age(&r);
-    assert_int_equal(registry_word(p), UNIT_KEPT);
+    assert_int_equal(unit_word_kind(registry_word(p)), UNIT_KEPT);
     runs_age(&r);
     assert_int_equal(registry_word(p), UNIT_FREE);
     run_free(q, true);
+}
+
+/* By a search that looks at each. */
+static unsigned slot_of(unsigned units)
+{
+    unsigned slot = 0;
+    while (slot < RUNS_MOST && r.units[slot] != units)
+        slot++;
+    return slot;
+}
+
+static void test_the_first_slot_of_a_length_is_found(void **state)
+{
+    (void)state;
+    static struct runs none;
+    uint32_t random = 1;
+    for (int tries = 0; tries < 2000; tries++) {
+        for (unsigned i = 0; i < RUNS_MOST; i++) {
+            random = random * 1664525 + 1013904223;
+            r.units[i] = (uint8_t)((random >> 16) % (tries % 65 + 1));
+        }
+        for (unsigned units = 0; units <= UNITS_PER_SEGMENT; units++)
+            assert_int_equal(runs_slot_of(&r, units), slot_of(units));
+    }
+    r = none;
+}
+
+static void test_one_more_is_kept_if_none_goes_back_for_it(void **state)
+{
+    (void)state;
+    void *p[RUNS_MOST + 1];
+    for (unsigned i = 0; i <= RUNS_MOST; i++)
+        p[i] = make(3);
+    r.most = 7;
+    assert_true(runs_keep_one_more(&r, p[0], 3));
+    assert_true(runs_keep_one_more(&r, p[1], 3));
+    assert_int_equal(unit_word_kind(registry_word(p[1])), UNIT_KEPT);
+    assert_false(runs_keep_one_more(&r, p[2], 3));
+    assert_int_equal(unit_word_kind(registry_word(p[2])), UNIT_RUN);
+    assert_null(runs_take_exact(&r, 2));
+    assert_ptr_equal(runs_take_exact(&r, 3), p[0]);
+    r.most = 64;
+    r.looks = RUNS_MOST;
+    runs_keep_one_more(&r, p[0], 3);
+    for (unsigned i = 2; i < RUNS_MOST; i++)
+        assert_true(runs_keep_one_more(&r, p[i], 3));
+    assert_false(runs_keep_one_more(&r, p[RUNS_MOST], 3));
+    assert_ptr_equal(runs_take_exact(&r, 3), p[0]);
+    r.looks = 0;
+    assert_false(runs_keep_one_more(&r, p[0], 3));
+    r.looks = UINT32_MAX;
+    run_free(p[0], true);
+    run_free(p[RUNS_MOST], true);
 }
 
 /* A thread vanished between two steps of filling a slot, or of emptying it: its run is taken back,
@@ -222,16 +278,82 @@ static void *free_all(void *buffers)
     return heap_current->runs.kept == 0 ? NULL : buffers;
 }
 
+/* The same, who has taken as many before; and the last, though it might go the short way. */
+static void *pass_some_and_free_all(void *buffers)
+{
+    for (int i = 0; i < 20; i++)
+        hak_free(hak_malloc(BUFFER));
+    void *kept = kept_now() > 0 ? free_all(buffers) : buffers;
+    struct heap *h = heap_current;
+    h->runs.most = h->runs.looks = h->brief = 10;
+    hak_free(((void **)buffers)[BUFFERS]);
+    return h->runs.kept == 0 ? kept : buffers;
+}
+
 static void test_who_only_frees_keeps_none(void **state)
 {
     (void)state;
-    void *p[BUFFERS], *kept;
+    void *p[BUFFERS + 1], *kept;
     pthread_t thread;
     for (int i = 0; i < BUFFERS; i++)
         p[i] = hak_malloc(BUFFER);
     assert_int_equal(pthread_create(&thread, NULL, free_all, p), 0);
     pthread_join(thread, &kept);
     assert_null(kept);
+    for (int i = 0; i <= BUFFERS; i++)
+        p[i] = hak_malloc(BUFFER);
+    assert_int_equal(pthread_create(&thread, NULL, pass_some_and_free_all, p), 0);
+    pthread_join(thread, &kept);
+    assert_null(kept);
+}
+
+/* Most go the short way, and some the long one, where what else is due is done. */
+static void test_most_buffers_go_the_short_way(void **state)
+{
+    (void)state;
+    enum { PAIRS = 500 };
+    void *p = hak_malloc(BUFFER);
+    for (int i = 0; i < 20; i++) { /* until it is known to come again */
+        hak_free(p);
+        p = hak_malloc(BUFFER);
+    }
+    uint32_t looks = heap_current->refills, brief = 0;
+    for (int i = 0; i < PAIRS; i++) {
+        uint32_t before = heap_current->brief;
+        hak_free(p);
+        assert_ptr_equal(hak_malloc(BUFFER), p);
+        brief += before - heap_current->brief == 2;
+    }
+    assert_in_range(brief, PAIRS * 7 / 10, PAIRS);
+    assert_in_range(heap_current->refills - looks, PAIRS / 20, PAIRS / 5);
+    assert_false(heap_current->busy);
+    hak_free(p);
+}
+
+static int status_of_freeing(void *p)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        signal(SIGABRT, SIG_DFL);
+        close(STDERR_FILENO);
+        hak_free(p);
+        _exit(0);
+    }
+    waitpid(pid, &status, 0);
+    return status;
+}
+
+static void test_what_is_no_start_is_not_freed(void **state)
+{
+    (void)state;
+    char *p = hak_malloc(BUFFER);
+    int status = status_of_freeing(p + 16);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    assert_int_equal(status_of_freeing(p), 0);
+    hak_free(p);
+    status = status_of_freeing(p); /* twice */
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
 static void test_buffers_come_back_and_are_zeroed_for_calloc(void **state)
@@ -315,6 +437,10 @@ int main(void)
         TEST(test_the_bound_is_a_part_of_what_is_in_use),
         TEST(test_all_together_are_bounded),
         TEST(test_what_nobody_takes_goes),
+        TEST(test_the_first_slot_of_a_length_is_found),
+        TEST(test_one_more_is_kept_if_none_goes_back_for_it),
+        TEST(test_most_buffers_go_the_short_way),
+        TEST(test_what_is_no_start_is_not_freed),
         TEST(test_what_was_on_its_way_is_taken_back),
         TEST(test_what_is_kept_is_not_on_its_way),
         TEST(test_who_only_frees_keeps_none),

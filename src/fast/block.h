@@ -14,12 +14,12 @@
 /* `word` is the one of p's unit, and not UNIT_FOREIGN. */
 HAK_INLINE size_t block_bytes(const void *p, uintptr_t word)
 {
-    switch (word) {
+    switch (unit_word_kind(word)) {
     case UNIT_FREE:
     case UNIT_KEPT:
         os_die("%p is not allocated (was it freed?); aborting", p);
     case UNIT_RUN:
-        return run_bytes(p);
+        return unit_word_run_bytes(word);
     case UNIT_WHALE:
         return whale_bytes(p);
     default:

@@ -277,13 +277,6 @@ static void set_busy(struct heap *h)
     set_holder(h, held_now());
 }
 
-static void clear_busy(struct heap *h)
-{
-    atomic_signal_fence(memory_order_seq_cst);
-    atomic_store_explicit(&h->busy, false, memory_order_release);
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
 static void note_kept(struct heap *h)
 {
     uint32_t kept = owned_count(&h->owned) + h->runs.kept;
@@ -293,7 +286,7 @@ static void note_kept(struct heap *h)
 static void set_idle(struct heap *h)
 {
     note_kept(h);
-    clear_busy(h);
+    heap_end(h);
 }
 
 static bool try_state(struct heap *h, uint32_t from, uint32_t to)
@@ -424,7 +417,7 @@ static void go_out_of_use(struct heap *h)
 static void put(lf_stack *stack, struct heap *h)
 {
     set_holder(h, 0);
-    clear_busy(h);
+    heap_end(h);
     lf_stack_push(stack, &h->link);
 }
 
@@ -602,17 +595,14 @@ bool heap_dissolve_parked(void)
 
 /* ---- the slow paths' door ---- */
 
-/* False: another has seized it, or about to; or a frame of this thread is in a slow path. What the
- * store of `busy` needs between it and the look at `holder` is the membarrier of heap_seize. */
+/* False: another has seized it, or is about to; or a frame of this thread is in a slow path. */
 static bool try_busy(struct heap *h)
 {
     if (HAK_UNLIKELY(is_busy(h)))
         return false;
-    atomic_store_explicit(&h->busy, true, memory_order_relaxed);
-    atomic_signal_fence(memory_order_seq_cst);
-    if (HAK_LIKELY(atomic_load_explicit(&h->holder, memory_order_acquire) == held_now()))
+    if (HAK_LIKELY(heap_begin(h) == held_now()))
         return true;
-    clear_busy(h);
+    heap_end(h);
     return false;
 }
 
@@ -854,7 +844,7 @@ static void release_lost(void)
             if (h == heap_held)
                 heap_recount(h);
             set_holder(h, holder_of(h) & ~HEAP_STATES);
-            clear_busy(h);
+            heap_end(h);
         }
         lost[i] = NULL;
     }

@@ -62,7 +62,8 @@ struct heap {
     size_t grown;          /* owner only: bytes by which bins may hold more than at first */
     uint32_t refills;      /* owner only: a count */
     uint32_t flushes;      /* owner only: the same, of heap_flush_full */
-    uint32_t larges;       /* owner only: the same, of runs and whales that came and went */
+    uint32_t larges;       /* owner only: runs and whales that came and went, since the last look */
+    uint32_t brief;        /* owner only: how many more runs may come and go by the short way */
     _Atomic(uint16_t) now; /* atomic, relaxed; owner writes: processor_clock at the last slow path
                               that asked it */
 
@@ -165,6 +166,36 @@ HAK_INLINE void *heap_pop(struct heap *h, size_t place)
  * it, and leaves. */
 struct heap *heap_open(struct heap *entered);
 void heap_close(struct heap *entered, struct heap *work);
+
+/* Says that the heap's thread is in a slow path. What `holder` says then: whether another has seized
+ * it, and it is to be taken back. What has to stand between the two is the membarrier of who
+ * seizes. */
+HAK_INLINE uint32_t heap_begin(struct heap *h)
+{
+    atomic_store_explicit(&h->busy, true, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    return atomic_load_explicit(&h->holder, memory_order_acquire);
+}
+
+HAK_INLINE void heap_end(struct heap *h)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&h->busy, false, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* For a slow path that is so short that nothing else is due in it: of the thread's own heap only,
+ * and only so often between two others. heap_end ends it. */
+HAK_INLINE bool heap_begin_brief(struct heap *h)
+{
+    if (h->brief == 0 || HAK_UNLIKELY(atomic_load_explicit(&h->busy, memory_order_relaxed)))
+        return false;
+    h->brief--;
+    if (HAK_LIKELY((heap_begin(h) & HEAP_STATES) == 0))
+        return true;
+    heap_end(h);
+    return false;
+}
 
 /* Blocks that a call gives back at most, unless it empties a bin for good. */
 #define HEAP_FLUSH_MOST 4096

@@ -68,7 +68,7 @@ void *hak_calloc(size_t count, size_t size)
 static void *move_to(void *moved, void *block, uintptr_t word, size_t bytes)
 {
     memcpy(moved, block, bytes);
-    if (word == UNIT_RUN)
+    if (unit_word_kind(word) == UNIT_RUN)
         large_free_moved(block);
     else
         hak_free(block);
@@ -105,7 +105,7 @@ static void *resize_in_place(void *block, uintptr_t word, size_t bytes, size_t s
 {
     if (word == UNIT_WHALE)
         return resize_whale(block, bytes, size);
-    if (word == UNIT_RUN)
+    if (unit_word_kind(word) == UNIT_RUN)
         return large_resize(block, word, bytes, size);
     return fits(max_size(size, SIZE_GRANULE), bytes) ? block : NULL;
 }

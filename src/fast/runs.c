@@ -14,8 +14,6 @@
 #define LOOK_EACH  16u /* runs: what all use is counted in shared lines */
 #define MORE_SHARE 8u  /* a run that is larger than wanted by such a part will do */
 
-static_assert(UNITS_PER_SEGMENT <= UINT8_MAX, "the units of a run fit");
-
 static _Atomic(long) granted; /* atomic, relaxed: to all heaps */
 
 static void set_granted(struct runs *r, long units)
@@ -40,6 +38,7 @@ static void look_around(struct runs *r)
 {
     long part = (long)(segment_used_bytes_a_heap() / SHARE / UNIT_SIZE);
     r->most = (uint32_t)min_long(max_long(part, least_bound(r, part)), UNITS_MOST);
+    r->most = segment_purge_limit() != 0 ? r->most : 0;
     r->looks = LOOK_EACH;
 }
 
@@ -74,8 +73,9 @@ static void *unkeep(struct runs *r, unsigned i)
 
 static void send_back(struct runs *r, unsigned i, bool comes_again)
 {
+    unsigned units = r->units[i];
     if (r->run[i] != NULL)
-        run_free(unkeep(r, i), comes_again);
+        run_free_units(unkeep(r, i), units, comes_again);
 }
 
 static bool fits(unsigned units, unsigned wanted)
@@ -83,28 +83,32 @@ static bool fits(unsigned units, unsigned wanted)
     return units >= wanted && units <= wanted + wanted / MORE_SHARE;
 }
 
+void *runs_take_from(struct runs *r, unsigned slot)
+{
+    unsigned units = r->units[slot];
+    void *p = unkeep(r, slot);
+    registry_set_word(p, unit_word_run(UNIT_RUN, units));
+    r->was_taken = true;
+    return p;
+}
+
 void *runs_take(struct runs *r, size_t bytes)
 {
     unsigned wanted = units_for(bytes);
-    for (unsigned i = 0; i < RUNS_MOST && r->kept != 0; i++) {
-        if (!fits(r->units[i], wanted))
-            continue;
-        void *p = unkeep(r, i);
-        registry_set_word(p, UNIT_RUN);
-        r->was_taken = true;
-        return p;
-    }
+    for (unsigned i = 0; i < RUNS_MOST && r->kept != 0; i++)
+        if (fits(r->units[i], wanted))
+            return runs_take_from(r, i);
     return NULL;
 }
 
-static void put(struct runs *r, unsigned i, void *p, unsigned units)
+void runs_put_in(struct runs *r, unsigned slot, void *p, unsigned units)
 {
     registry_set_word(p, UNIT_FREE);
     atomic_signal_fence(memory_order_seq_cst);
-    r->run[i] = p;
+    r->run[slot] = p;
     atomic_signal_fence(memory_order_seq_cst);
-    registry_set_word(p, UNIT_KEPT);
-    r->units[i] = (uint8_t)units;
+    registry_set_word(p, unit_word_run(UNIT_KEPT, units));
+    r->units[slot] = (uint8_t)units;
     r->kept += units;
 }
 
@@ -115,18 +119,16 @@ static unsigned next_slot(struct runs *r)
 
 void runs_keep(struct runs *r, void *p)
 {
-    unsigned units = units_for(run_bytes(p));
+    unsigned units = unit_word_units(registry_word(p)), slot;
     if (r->looks-- == 0)
         look_around(r);
-    if (units > r->most || segment_purge_limit() == 0) {
+    if (units > r->most) {
         run_free(p, true);
         return;
     }
-    unsigned i = next_slot(r);
-    send_back(r, i, true);
-    while (r->kept + units > r->most)
-        send_back(r, i = next_slot(r), true);
-    put(r, i, p, units);
+    while ((slot = runs_slot_of(r, 0)) == RUNS_MOST || r->kept + units > r->most)
+        send_back(r, next_slot(r), true);
+    runs_put_in(r, slot, p, units);
 }
 
 void runs_drop_one(struct runs *r)
@@ -160,9 +162,10 @@ void runs_mend(struct runs *r)
 {
     r->kept = 0;
     for (unsigned i = 0; i < RUNS_MOST; i++) {
-        if (r->run[i] != NULL && registry_word(r->run[i]) != UNIT_KEPT)
+        uintptr_t word = r->run[i] != NULL ? registry_word(r->run[i]) : UNIT_FREE;
+        if (unit_word_kind(word) != UNIT_KEPT)
             r->run[i] = NULL;
-        r->units[i] = r->run[i] != NULL ? (uint8_t)units_for(run_bytes(r->run[i])) : 0;
+        r->units[i] = r->run[i] != NULL ? (uint8_t)unit_word_units(word) : 0;
         r->kept += r->units[i];
     }
 }

@@ -6,8 +6,8 @@
  * instead, which may be in its cache yet. Few are kept: 16, and of an eighth of all that is in use
  * the heap's part, 4 MiB at most. However little is in use, a heap may keep a quarter of the limit
  * of free units (global/segment.h: 2 MiB), as long as all heaps together have twice the limit of
- * such. The rest goes back, the one that was kept longest first; and one at each round of the
- * heap's looks at its classes, if none was taken meanwhile.
+ * such. The rest goes back, about the one that was kept longest first; and one at each round of
+ * the heap's looks at its classes, if none was taken meanwhile.
  *
  * The word of a kept run says UNIT_KEPT: it is not allocated, nor free for others.
  *
@@ -22,17 +22,19 @@
 
 #include "../global/base.h"
 
+#include <string.h>
+
 #define RUNS_MOST 16u
 
 struct runs {
-    void *run[RUNS_MOST];     /* owner only: NULL: none */
-    uint8_t units[RUNS_MOST]; /* owner only: 0 if there is none */
-    uint32_t oldest;          /* owner only: the slot that is filled or emptied next */
-    uint32_t kept;            /* owner only: units of all of them */
-    uint32_t most;            /* owner only: how many these may be, as of the last look */
-    uint32_t looks;           /* owner only: runs until the next look */
-    uint32_t granted;         /* owner only: units of `most` that it has of what all may share */
-    bool was_taken;           /* owner only: one was, in this round */
+    void *run[RUNS_MOST];                 /* owner only: NULL: none */
+    _Alignas(8) uint8_t units[RUNS_MOST]; /* owner only: 0 if there is none */
+    uint32_t oldest;                      /* owner only: the slot that is emptied next */
+    uint32_t kept;                        /* owner only: units of all of them */
+    uint32_t most;    /* owner only: how many these may be, as of the last look */
+    uint32_t looks;   /* owner only: runs until the next look */
+    uint32_t granted; /* owner only: units of `most` that it has of what all may share */
+    bool was_taken;   /* owner only: one was, in this round */
 };
 
 /* One of at least as many bytes, and at most an eighth more; NULL: there is none. */
@@ -51,6 +53,47 @@ void runs_mend(struct runs *r);
 void runs_only_user(const struct runs *r);
 /* The same: who vanished had a share, and now the caller has it. */
 void runs_adopt(const struct runs *r);
+
+/* A slot with a run of just so many units (0: with none); RUNS_MOST: there is no such slot. Eight at
+ * a time: the lowest byte that is zero is found by its borrow (Warren, Hacker's Delight, 6-1); no
+ * length has the bit that shows it. */
+HAK_INLINE unsigned runs_slot_of(const struct runs *r, unsigned units)
+{
+    const uint64_t ones = UINT64_MAX / UINT8_MAX;
+    for (unsigned slot = 0; slot < RUNS_MOST; slot += 8) {
+        uint64_t eight;
+        memcpy(&eight, r->units + slot, sizeof eight);
+        eight ^= ones * units;
+        uint64_t zero = (eight - ones) & ones << 7;
+        if (zero != 0)
+            return slot + (unsigned)__builtin_ctzll(zero) / 8;
+    }
+    return RUNS_MOST;
+}
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the lowest byte is the first slot");
+static_assert(UNITS_PER_SEGMENT < 1 << 7, "bit 7 of a byte is free");
+
+void *runs_take_from(struct runs *r, unsigned slot);
+void runs_put_in(struct runs *r, unsigned slot, void *p, unsigned units);
+
+/* Of just so many units, if there is one. */
+HAK_INLINE void *runs_take_exact(struct runs *r, unsigned units)
+{
+    unsigned slot = runs_slot_of(r, units);
+    return slot < RUNS_MOST ? runs_take_from(r, slot) : NULL;
+}
+
+/* False: some would have to go back for it, or it is time for a look at what all use. */
+HAK_INLINE bool runs_keep_one_more(struct runs *r, void *p, unsigned units)
+{
+    unsigned slot = runs_slot_of(r, 0);
+    if (slot == RUNS_MOST || r->kept + units > r->most || r->looks == 0)
+        return false;
+    r->looks--;
+    runs_put_in(r, slot, p, units);
+    return true;
+}
 
 HAK_INLINE size_t runs_bytes(const struct runs *r)
 {

@@ -16,6 +16,7 @@
 
 #define REFILLS_A_PURGE 64 /* so that what stays shrinks in time */
 #define LARGES_A_LOOK   16 /* runs and whales that come or go */
+#define BRIEF_MOST      16 /* runs that come and go by the short way, until one takes the long */
 #define FEW_BACK        4  /* blocks at most, of a bin that is seldom wanted */
 #define REFILL_ENOUGH   16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
 
@@ -127,8 +128,12 @@ static void *map_large(size_t size, size_t alignment, size_t run_most, bool *zer
 /* Else who has come to use large blocks only would keep all that was for small ones. */
 static void count_large(struct heap *h)
 {
-    if (++h->larges % LARGES_A_LOOK == 0)
-        heap_begin_refill(h);
+    h->larges += 1 + BRIEF_MOST - h->brief;
+    h->brief = BRIEF_MOST;
+    if (h->larges < LARGES_A_LOOK)
+        return;
+    h->larges = 0;
+    heap_begin_refill(h);
 }
 
 /* A run that the heap has kept. */
@@ -227,6 +232,26 @@ void *malloc_slow(size_t size, struct heap *entered)
     return done(entered, h, p);
 }
 
+/* One that the heap has kept, by the short way. */
+static void *take_brief(struct heap *h, unsigned units)
+{
+    if (!heap_begin_brief(h))
+        return NULL;
+    void *p = runs_take_exact(&h->runs, units);
+    h->owned.taken += p != NULL ? units : 0;
+    heap_end(h);
+    return p;
+}
+
+HAK_NOINLINE void *malloc_large(size_t size, struct heap *entered)
+{
+    void *p = size <= SIZE_GROWN_RUN ? take_brief(entered, units_for(size)) : NULL;
+    if (HAK_UNLIKELY(p == NULL))
+        return malloc_slow(size, entered);
+    heap_leave(entered);
+    return p;
+}
+
 void *large_alloc(size_t size, size_t alignment, bool *zeroed)
 {
     struct heap *entered = heap_enter();
@@ -271,7 +296,7 @@ static void *resize_in(void *block, uintptr_t word, size_t bytes, size_t size)
 {
     if (word == UNIT_WHALE && (size > SIZE_GROWN_RUN || (size <= bytes && size >= bytes / 2)))
         return whale_resize(block, size);
-    if (word == UNIT_RUN && size > SIZE_RUN_LEAST && size <= SIZE_RUN_MAX)
+    if (unit_word_kind(word) == UNIT_RUN && size > SIZE_RUN_LEAST && size <= SIZE_RUN_MAX)
         return run_resize(block, size) ? block : NULL;
     return NULL;
 }
@@ -350,10 +375,17 @@ static bool comes_again(struct heap *h, size_t bytes)
     return owned_returns(&h->owned, units_for(bytes));
 }
 
+static void check_run(void *p)
+{
+    if (HAK_UNLIKELY((uintptr_t)p % UNIT_SIZE != 0))
+        os_die("free(%p): not the start of a block of %zu bytes; aborting", p, run_bytes(p));
+}
+
 /* Who only frees keeps none. */
 static void free_run(struct heap *h, void *p, bool may_be_kept)
 {
     size_t bytes = run_bytes(p);
+    check_run(p);
     touched_note(p, bytes);
     bool again = comes_again(h, bytes);
     if (again && may_be_kept) {
@@ -384,7 +416,7 @@ static void free_whale(struct heap *h, void *p)
 
 static void free_by_word(struct heap *h, void *p, uintptr_t word)
 {
-    switch (word) {
+    switch (unit_word_kind(word)) {
     case UNIT_FREE:
     case UNIT_KEPT:
         os_die("free(%p): nothing is allocated there (a double free?); aborting", p);
@@ -470,6 +502,17 @@ static bool send_first(struct heap *h, void *p, uintptr_t word)
            outbuf_start(&h->out, unit_word_class(word), p);
 }
 
+/* The heap keeps it, by the short way. */
+static bool keep_brief(struct heap *h, void *p, unsigned units)
+{
+    if ((uintptr_t)p % UNIT_SIZE != 0 || units * UNIT_SIZE > SIZE_GROWN_RUN || !heap_begin_brief(h))
+        return false;
+    bool kept = owned_comes_again(&h->owned) && runs_keep_one_more(&h->runs, p, units);
+    h->owned.returned += kept ? units : 0;
+    heap_end(h);
+    return kept;
+}
+
 static HAK_NOINLINE void free_unsent(void *p, struct heap *entered)
 {
     uintptr_t word = registry_word(p);
@@ -481,6 +524,8 @@ static HAK_NOINLINE void free_unsent(void *p, struct heap *entered)
     } else if (word == UNIT_FOREIGN) {
         heap_leave(entered);
         foreign_free(p);
+    } else if (unit_word_kind(word) == UNIT_RUN && keep_brief(entered, p, unit_word_units(word))) {
+        heap_leave(entered);
     } else {
         free_slowly(p, entered, word);
     }

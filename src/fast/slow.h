@@ -26,7 +26,7 @@
  *   6. a sentinel, or a heap that is seized: find one to work with
  *   7. another heap's: what the slot holds, or those that wait, are sent off first
  *   8. nobody's: claim the slab, and keep the block; or to the out-buffer, if the bin keeps none
- *   9. a run, a whale
+ *   9. a run, a whale (before 6, a run that the heap keeps by the short way)
  *
  * SYNCHRONIZATION: all by the thread that entered.
  */
@@ -36,6 +36,8 @@
 #include "heap.h"
 
 void *malloc_slow(size_t size, struct heap *entered);
+/* Over 64 KiB: a run that the heap has kept, or else malloc_slow. */
+void *malloc_large(size_t size, struct heap *entered);
 void free_overflow(void *p, struct heap *h);
 void free_elsewhere(void *p, struct heap *entered);
 

@@ -20,7 +20,7 @@ enum key_state { KEY_NONE, KEY_MAKING, KEY_READY };
 static _Atomic(int) key_state;
 static pthread_key_t key;
 
-static __thread bool is_watched __attribute__((tls_model("initial-exec")));
+__thread bool thread_is_watched;
 
 static void at_exit(void *unused)
 {
@@ -42,13 +42,11 @@ static bool key_is_ready(void)
     return made;
 }
 
-void thread_watch_exit(void)
+void thread_begin_to_watch(void)
 {
-    if (HAK_LIKELY(is_watched))
-        return;
     int saved = errno;
-    is_watched = true; /* before the call, which may allocate */
-    is_watched = key_is_ready() && pthread_setspecific(key, heap_current) == 0;
+    thread_is_watched = true; /* before the call, which may allocate */
+    thread_is_watched = key_is_ready() && pthread_setspecific(key, heap_current) == 0;
     errno = saved;
 }
 

@@ -19,11 +19,11 @@ static void count_slab(struct census *c, struct slab *s)
 static void count_unit(struct census *c, struct segment *s, unsigned unit)
 {
     uintptr_t word = registry_word(segment_unit(s, unit));
-    if (word == UNIT_RUN) {
+    if (unit_word_kind(word) == UNIT_RUN) {
         c->runs++;
-        c->run_bytes += segment_run_bytes(s, unit);
-    } else if (word == UNIT_KEPT) {
-        c->kept_bytes += segment_run_bytes(s, unit);
+        c->run_bytes += unit_word_run_bytes(word);
+    } else if (unit_word_kind(word) == UNIT_KEPT) {
+        c->kept_bytes += unit_word_run_bytes(word);
     } else if (unit_word_is_slab(word)) {
         count_slab(c, &s->slab[unit]);
     }

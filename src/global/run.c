@@ -4,46 +4,44 @@
 #include "run.h"
 #include "segment.h"
 
-static void set_units(struct segment *s, unsigned first, unsigned units)
-{
-    atomic_store_explicit(&s->run_units[first], (uint8_t)units, memory_order_relaxed);
-}
-
 void *run_alloc(size_t bytes, size_t alignment, bool *zeroed)
 {
     struct units taken = segment_take(units_for(bytes), alignment);
     if (taken.units == 0)
         return NULL;
     char *p = segment_unit(taken.segment, taken.first);
-    set_units(taken.segment, taken.first, taken.units);
-    registry_set_word(p, UNIT_RUN);
+    registry_set_word(p, unit_word_run(UNIT_RUN, taken.units));
     *zeroed = taken.zeroed;
     return p;
 }
 
 void run_free(void *p, bool comes_again)
 {
-    struct segment *s = segment_of(p);
-    unsigned units = units_for(run_bytes(p));
+    unsigned units = unit_word_units(registry_word(p));
     registry_set_word(p, UNIT_FREE);
-    segment_return(s, segment_unit_of(p), units, comes_again);
+    run_free_units(p, units, comes_again);
+}
+
+void run_free_units(void *p, unsigned units, bool comes_again)
+{
+    segment_return(segment_of(p), segment_unit_of(p), units, comes_again);
 }
 
 size_t run_bytes(const void *p)
 {
-    return segment_run_bytes(segment_of(p), segment_unit_of(p));
+    return unit_word_run_bytes(registry_word(p));
 }
 
 bool run_resize(void *p, size_t bytes)
 {
     struct segment *s = segment_of(p);
     unsigned first = segment_unit_of(p);
-    unsigned have = units_for(run_bytes(p));
+    unsigned have = unit_word_units(registry_word(p));
     unsigned want = units_for(bytes);
     bool zeroed;
     if (want > have && !segment_take_at(s, first + have, want - have, &zeroed))
         return false;
-    set_units(s, first, want);
+    registry_set_word(p, unit_word_run(UNIT_RUN, want));
     if (want < have)
         segment_return(s, first + want, have - want, false);
     return true;

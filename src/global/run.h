@@ -15,6 +15,8 @@
  * (segment_take). */
 void *run_alloc(size_t bytes, size_t alignment, bool *zeroed);
 void run_free(void *p, bool comes_again);
+/* The same, of one whose word says UNIT_FREE already. */
+void run_free_units(void *p, unsigned units, bool comes_again);
 size_t run_bytes(const void *p);
 /* Makes it smaller or larger where it is. */
 bool run_resize(void *p, size_t bytes);

@@ -796,8 +796,9 @@ static uint64_t units_in_flight(struct segment *s)
         uintptr_t word = registry_word(segment_unit(s, unit));
         if ((free >> unit & 1) != 0)
             continue;
-        if (word == UNIT_RUN || word == UNIT_KEPT)
-            unit += atomic_load_explicit(&s->run_units[unit], memory_order_relaxed) - 1u;
+        uintptr_t kind = unit_word_kind(word);
+        if (kind == UNIT_RUN || kind == UNIT_KEPT)
+            unit += unit_word_units(word) - 1u;
         else if (word == UNIT_FREE || word == UNIT_FOREIGN)
             in_flight |= (uint64_t)1 << unit;
     }

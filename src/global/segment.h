@@ -34,9 +34,7 @@ struct segment {
     _Alignas(HAK_CACHE_LINE) _Atomic(uint64_t) free; /* atomic: units nobody has */
     _Atomic(uint64_t) dirty; /* atomic: free units whose pages may hold memory */
     struct slab slab[UNITS_PER_SEGMENT];
-    struct slab_marks marks[UNITS_PER_SEGMENT];    /* of each slab, by its owner */
-    _Atomic(uint8_t) run_units[UNITS_PER_SEGMENT]; /* atomic, relaxed: of the run that starts there;
-                                                      written by who has it */
+    struct slab_marks marks[UNITS_PER_SEGMENT]; /* of each slab, by its owner */
     _Atomic(enum huge_state) huge; /* atomic, relaxed: by who maps it, or purges in it */
 };
 
@@ -64,11 +62,6 @@ void segment_return(struct segment *s, unsigned first, unsigned count, bool come
 HAK_INLINE char *segment_unit(struct segment *s, unsigned unit)
 {
     return s->region.base + (size_t)unit * UNIT_SIZE;
-}
-
-HAK_INLINE size_t segment_run_bytes(struct segment *s, unsigned unit)
-{
-    return (size_t)atomic_load_explicit(&s->run_units[unit], memory_order_relaxed) << UNIT_SHIFT;
 }
 
 HAK_INLINE unsigned segment_unit_of(const void *p)

@@ -3,7 +3,7 @@
  * which bin its blocks are freed.
  *
  *     0            foreign: not hakmem's; what a fresh table says
- *     bit 63 set   free, a run, or a whale: the constants below
+ *     bit 63 set   free, a run, or a whale: the constants below; bits 8 to 15 say how many units a run has
  *     else         a slab, and minus 1:
  *                    bits  0 to 15   the offset of its class's bin in any heap
  *                    bits 16 to 59   its owner: a heap's number and the complement of that; 0: nobody
@@ -31,6 +31,8 @@
 #define UNIT_WHALE (UNIT_OTHER + 3) /* the first unit of a whale */
 #define UNIT_KEPT                                                                                  \
     (UNIT_OTHER + 4) /* the first unit of a run that was freed, and that a heap keeps for itself */
+#define UNIT_KINDS       (UNIT_OTHER | 0xff)
+#define UNIT_UNITS_SHIFT 8
 
 #define UNIT_SLAB        ((uintptr_t)1 << 60)
 #define UNIT_OFFSET_BITS 16
@@ -41,6 +43,7 @@
 
 static_assert(UNIT_OFFSET_BITS + 2 * UNIT_NUMBER_BITS == 60, "owners end where UNIT_SLAB is");
 static_assert(SIZE_BIN_PLACE(SIZE_CLASS_COUNT) <= UNIT_OFFSETS, "any place fits");
+static_assert(UNITS_PER_SEGMENT <= UINT8_MAX, "the units of a run fit");
 
 /* number < UNIT_NUMBERS */
 HAK_INLINE uintptr_t unit_owner(uintptr_t number)
@@ -53,6 +56,28 @@ HAK_INLINE uintptr_t unit_owner(uintptr_t number)
 HAK_INLINE uintptr_t unit_word(uintptr_t owner, unsigned class_no)
 {
     return UNIT_SLAB | owner | SIZE_BIN_PLACE((uintptr_t)class_no);
+}
+
+/* Of a run: UNIT_RUN or UNIT_KEPT. */
+HAK_INLINE uintptr_t unit_word_run(uintptr_t kind, unsigned units)
+{
+    return kind | (uintptr_t)units << UNIT_UNITS_SHIFT;
+}
+
+/* One of the above; of a slab, none of them. */
+HAK_INLINE uintptr_t unit_word_kind(uintptr_t word)
+{
+    return word & UNIT_KINDS;
+}
+
+HAK_INLINE unsigned unit_word_units(uintptr_t word)
+{
+    return (uint8_t)(word >> UNIT_UNITS_SHIFT);
+}
+
+HAK_INLINE size_t unit_word_run_bytes(uintptr_t word)
+{
+    return (size_t)unit_word_units(word) << UNIT_SHIFT;
 }
 
 HAK_INLINE bool unit_word_is_slab(uintptr_t word)

@@ -10,7 +10,6 @@
 
 #define SCAN_MOST     8u    /* full slabs of a class whose remote stacks one search looks at */
 #define UNITS_OF_LATE 4096u /* 256 MiB */
-#define TAKEN_LEAST   2u    /* a heap that comes again takes as large a part of what it returns */
 #define GIVEN_UP_MOST 4u    /* slabs at once, where the bounds have become narrower */
 #define DISOWNED_MOST 64u   /* the same, of a class of which none is to be owned any more */
 #define JUDGED        4096u /* blocks that came back, until it is said who disturbs whom */
@@ -84,11 +83,6 @@ void owned_takes(struct owned *o, size_t units)
 {
     o->taken += units;
     age(o);
-}
-
-bool owned_comes_again(const struct owned *o)
-{
-    return o->taken * TAKEN_LEAST >= o->returned;
 }
 
 bool owned_returns(struct owned *o, size_t units)

@@ -34,13 +34,14 @@
 
 TAILQ_HEAD(slab_list, slab);
 
-#define OWNED_FULL_MOST  16u    /* slabs that have no block left */
-#define OWNED_LEAST      16u    /* slabs that a heap may own, in any case */
-#define OWNED_SHARE      8      /* else such a part of all units in use, by the number of heaps */
-#define OWNED_MOST       2048u  /* the same, for who is undisturbed */
-#define OWNED_PARTS      2u     /* and so many times all units in use, by the number of heaps */
-#define OWNED_IDLE_LEAST MIB(1) /* bytes of free blocks in them that it may keep, in any case */
-#define OWNED_IDLE_SHARE 64     /* such a part of all that is in use, as above */
+#define OWNED_TAKEN_LEAST 2u  /* a heap that comes again takes as large a part of what it returns */
+#define OWNED_FULL_MOST   16u /* slabs that have no block left */
+#define OWNED_LEAST       16u /* slabs that a heap may own, in any case */
+#define OWNED_SHARE       8   /* else such a part of all units in use, by the number of heaps */
+#define OWNED_MOST        2048u  /* the same, for who is undisturbed */
+#define OWNED_PARTS       2u     /* and so many times all units in use, by the number of heaps */
+#define OWNED_IDLE_LEAST  MIB(1) /* bytes of free blocks in them that it may keep, in any case */
+#define OWNED_IDLE_SHARE  64     /* such a part of all that is in use, as above */
 
 struct owned {
     uintptr_t owner; /* constant: who its tokens say (global/unit_word.h) */
@@ -148,7 +149,11 @@ void owned_takes(struct owned *o, size_t units);
 bool owned_returns(struct owned *o, size_t units);
 /* Whether it takes about as many as it returns, and so will likely want what it frees
  * (global/swing.h). */
-bool owned_comes_again(const struct owned *o);
+HAK_INLINE bool owned_comes_again(const struct owned *o)
+{
+    return o->taken * OWNED_TAKEN_LEAST >= o->returned;
+}
+
 /* It claims no slab of this class for itself any more; what it owns stays. */
 HAK_INLINE void owned_claim_none(struct owned *o, unsigned class_no)
 {
