@@ -32,7 +32,7 @@ struct segment_base {
     atomic<unsigned> room;
     atomic<unsigned> cut_up;
     lf_stack<lf_node> spare;
-    atomic<int> dirty_units;
+    atomic<int> all_dirty;
     atomic<int> empty_segments;
     int empty_kept = 0;    /* constant */
     unsigned held[3] = {}; /* by thread: units in hand at the end */
@@ -41,13 +41,13 @@ struct segment_base {
     {
         unsigned free = ALL_UNITS & ~taken;
         s.free.store(free, rl::mo_relaxed, $);
-        s.dirty.store(dirty, rl::mo_relaxed, $);
+        s.dirty.store(dirty | taken, rl::mo_relaxed, $);
         s.mapped = 1;
         for (unsigned i = 0; i < UNITS; i++)
             s.content[i] = (dirty | taken) >> i & 1;
         room.store(free != 0 ? BIT : 0, rl::mo_relaxed, $);
         cut_up.store(0, rl::mo_relaxed, $);
-        dirty_units.store(__builtin_popcount(dirty), rl::mo_relaxed, $);
+        all_dirty.store(__builtin_popcount(dirty | taken), rl::mo_relaxed, $);
         empty_segments.store(free == ALL_UNITS, rl::mo_relaxed, $);
     }
 
@@ -87,18 +87,37 @@ struct segment_base {
 
     /* ---- units ---- */
 
-    bool units_taken(segment *of, unsigned before, unsigned mask)
+    void bits_taken(segment *of, unsigned before, unsigned mask)
     {
         if (before == ALL_UNITS)
             atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
         if (before == mask)
             hint_full(of);
-        unsigned dirty = atomic_load_explicit(&of->dirty, memory_order_relaxed) & mask;
+    }
+
+    bool set_dirty(segment *of, unsigned mask)
+    {
+        unsigned clean = mask & ~atomic_load_explicit(&of->dirty, memory_order_relaxed);
+        if (clean != 0 && does(TAKE_SETS_DIRTY)) {
+            atomic_fetch_or_explicit(&of->dirty, clean, memory_order_relaxed);
+            atomic_fetch_add_explicit(&all_dirty, __builtin_popcount(clean), memory_order_relaxed);
+        }
+        return clean == mask;
+    }
+
+    void set_clean(segment *of, unsigned mask)
+    {
+        unsigned dirty = mask & atomic_load_explicit(&of->dirty, memory_order_relaxed);
         if (dirty == 0)
-            return true;
+            return;
         atomic_fetch_and_explicit(&of->dirty, ~dirty, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&dirty_units, __builtin_popcount(dirty), memory_order_relaxed);
-        return false;
+        atomic_fetch_sub_explicit(&all_dirty, __builtin_popcount(dirty), memory_order_relaxed);
+    }
+
+    bool units_taken(segment *of, unsigned before, unsigned mask)
+    {
+        bits_taken(of, before, mask);
+        return set_dirty(of, mask);
     }
 
     bool try_take(segment *of, unsigned *free, unsigned mask)
@@ -138,6 +157,7 @@ struct segment_base {
             return {};
         MUST(s.mapped == 0);
         s.mapped = 1; /* os_map_aligned, region_init, registry_publish */
+        set_dirty(&s, 1u);
         open_units(&s, ALL_UNITS & ~1u);
         return {&s, 1u, true};
     }
@@ -158,7 +178,8 @@ struct segment_base {
                                                      memory_order_relaxed) &&
             does(RETIRE_COMPARES))
             return;
-        units_taken(of, ALL_UNITS, ALL_UNITS);
+        bits_taken(of, ALL_UNITS, ALL_UNITS);
+        set_clean(of, ALL_UNITS);
         segment_reclaim(of); /* rcu_retire */
     }
 
@@ -207,13 +228,10 @@ struct segment_base {
 
     void purge_units(segment *of, unsigned mask)
     {
-        if (mask == 0)
-            return;
         for (unsigned i = 0; i < UNITS; i++)
             if ((mask >> i & 1) != 0)
                 of->content[i] = 0; /* os_purge */
-        atomic_fetch_and_explicit(&of->dirty, ~mask, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&dirty_units, __builtin_popcount(mask), memory_order_relaxed);
+        set_clean(of, mask);
     }
 
     void purge_segment(segment *of)
@@ -226,30 +244,16 @@ struct segment_base {
             unsigned before = free;
             if (!try_take(of, &free, mask))
                 continue;
-            if (before == ALL_UNITS)
-                atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
-            if (before == mask)
-                hint_full(of);
-            unsigned now = atomic_load_explicit(&of->dirty, memory_order_relaxed);
-            purge_units(of, does(PURGE_LOOKS_AGAIN) ? mask & now : mask);
+            bits_taken(of, before, mask);
+            purge_units(of, mask);
             put_back(of, mask);
             return;
         }
     }
 
-    void set_dirty(segment *of, unsigned mask)
-    {
-        atomic_fetch_or_explicit(&of->dirty, mask, memory_order_relaxed);
-        atomic_fetch_add_explicit(&dirty_units, __builtin_popcount(mask), memory_order_relaxed);
-    }
-
     void segment_return(segment *of, unsigned mask)
     {
-        if (does(RETURN_DIRTY_FIRST))
-            set_dirty(of, mask);
         put_back(of, mask);
-        if (!does(RETURN_DIRTY_FIRST))
-            set_dirty(of, mask);
     }
 
     /* ---- the users ---- */
@@ -302,7 +306,7 @@ struct segment_base {
         MUST(free == 0 || room.debug_value() == BIT);
         MUST(free != ALL_UNITS || cut_up.debug_value() == 0);
         MUST((spare.both.debug_value().head != nullptr) == (s.mapped == 0));
-        MUST((dirty & ~free) == 0 && dirty_units.debug_value() == __builtin_popcount(dirty));
+        MUST((all & ~dirty) == 0 && all_dirty.debug_value() == __builtin_popcount(dirty));
         MUST(empty_segments.debug_value() == (free == ALL_UNITS));
         for (unsigned i = 0; i < UNITS; i++)
             MUST((free >> i & 1) == 0 || (dirty >> i & 1) != 0 || s.content[i] == 0);
@@ -477,10 +481,9 @@ int main(int argc, char **argv)
          {"put_back: no hint", PUT_BACK_HINTS, omitted, "take_and_return"},
          {"try_take: acquire -> relaxed", TRY_TAKE_CAS, memory_order_relaxed, "retire_and_take"},
          {"open_units: seq_cst -> relaxed", OPEN_UNITS_FREE, memory_order_relaxed, "three"},
-         {"return: dirty after free", RETURN_DIRTY_FIRST, omitted, "retire_and_take"},
+         {"take: not dirty", TAKE_SETS_DIRTY, omitted, "retire_and_take"},
          {"retire: acq_rel -> relaxed", RETIRE_CAS, memory_order_relaxed, nullptr,
           "the second look of hint_full, which follows, acquires"},
-         {"retire: takes what is not free", RETIRE_COMPARES, omitted, "retire_and_take"},
-         {"purge: does not look at dirty again", PURGE_LOOKS_AGAIN, omitted, "two_purges"}}};
+         {"retire: takes what is not free", RETIRE_COMPARES, omitted, "retire_and_take"}}};
     return model_main(m, argc, argv);
 }

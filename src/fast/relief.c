@@ -7,7 +7,7 @@
 #include "relief.h"
 #include "processor.h"
 
-#define HEAPS_A_LOOK  16u
+#define HEAPS_A_LOOK  16
 #define SLABS_AT_ONCE 16u /* each costs two locked operations, on lines that are far */
 #define PARTS_MOST    (OWNED_MOST / SLABS_AT_ONCE + RUNS_MOST)
 
@@ -43,7 +43,8 @@ void relief_look(struct heap *h, unsigned class_no)
 {
     bool any = false;
     struct heap *other = atomic_load_explicit(&in_turn, memory_order_acquire);
-    for (unsigned looks = HEAPS_A_LOOK; looks > 0 && !any; looks--) {
+    long looks = min_long(HEAPS_A_LOOK, segment_heaps() - 1); /* but its own */
+    for (; looks > 0 && !any; looks--) {
         any = other != NULL && heap_is_idle(other, processor_clock()) && relieve(other, class_no);
         if (!any)
             other = next_in_turn();

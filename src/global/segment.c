@@ -44,7 +44,7 @@ static _Atomic(uint64_t) room_hints[GROUPS];  /* atomic: of each group, a bit a 
 static _Atomic(uint64_t) dirty_hints[GROUPS]; /* the same: dirty units among them */
 static _Atomic(uint32_t) segments_made;       /* atomic: indices given out */
 static lf_stack spare;                        /* segment descriptors without memory */
-static _Atomic(long) dirty_units;             /* atomic, relaxed: a count */
+static _Atomic(long) all_dirty; /* atomic, relaxed: a count of dirty units, free or in use */
 static struct swing in_use = {.fall_most = FALL_MOST * PURGE_LIMIT}; /* units */
 /* Units of runs that were taken clean, though as many were dirty. Atomic and relaxed. */
 static struct {
@@ -178,26 +178,44 @@ static void hint_cut_up(struct segment *s, unsigned count)
 
 /* ---- units ---- */
 
-/* The bits were just taken, from `before`. True: all the pages read as zero. */
-static bool bits_taken(struct segment *s, uint64_t before, uint64_t mask)
+/* The bits were just taken, from `before`. */
+static void bits_taken(struct segment *s, uint64_t before, uint64_t mask)
 {
     if (before == ALL_UNITS)
         atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
     if (before == mask)
         hint_full(s);
-    uint64_t dirty = atomic_load_explicit(&s->dirty, memory_order_relaxed) & mask;
-    if (dirty == 0)
-        return true;
-    atomic_fetch_and_explicit(&s->dirty, ~dirty, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&dirty_units, __builtin_popcountll(dirty), memory_order_relaxed);
-    return false;
 }
 
-/* The same, to be used. */
+/* The caller has these units. Once dirty, they stay so until they are purged: most that come and go
+ * change one shared word, and one count. True: all were clean, and read as zero. */
+static bool set_dirty(struct segment *s, uint64_t mask)
+{
+    uint64_t clean = mask & ~atomic_load_explicit(&s->dirty, memory_order_relaxed);
+    if (clean != 0) {
+        atomic_fetch_or_explicit(&s->dirty, clean, memory_order_relaxed);
+        atomic_fetch_add_explicit(&all_dirty, __builtin_popcountll(clean), memory_order_relaxed);
+    }
+    return clean == mask;
+}
+
+/* The same. How many of them were dirty. */
+static long set_clean(struct segment *s, uint64_t mask)
+{
+    uint64_t dirty = mask & atomic_load_explicit(&s->dirty, memory_order_relaxed);
+    if (dirty != 0) {
+        atomic_fetch_and_explicit(&s->dirty, ~dirty, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&all_dirty, __builtin_popcountll(dirty), memory_order_relaxed);
+    }
+    return __builtin_popcountll(dirty);
+}
+
+/* The bits were just taken, from `before`, to be used. True: all the pages read as zero. */
 static bool units_taken(struct segment *s, uint64_t before, uint64_t mask)
 {
     swing_take(&in_use, __builtin_popcountll(mask));
-    return bits_taken(s, before, mask);
+    bits_taken(s, before, mask);
+    return set_dirty(s, mask);
 }
 
 static bool try_take(struct segment *s, uint64_t *free, uint64_t mask)
@@ -356,6 +374,7 @@ static struct units take_from_new(unsigned count)
         ask_for_huge_pages(s, base);
         region_init(&s->region, REGION_SEGMENT, base, SEGMENT_SIZE);
         if (registry_publish(&s->region)) {
+            set_dirty(s, mask_of(0, count));
             open_units(s, ~mask_of(0, count));
             swing_take(&in_use, count);
             COUNT(segment);
@@ -367,14 +386,6 @@ static struct units take_from_new(unsigned count)
     return (struct units){0};
 }
 
-/* Of a segment that the caller has. */
-static void set_all_dirty(struct segment *s)
-{
-    atomic_store_explicit(&s->dirty, ALL_UNITS, memory_order_relaxed);
-    atomic_fetch_add_explicit(&dirty_units, UNITS_PER_SEGMENT, memory_order_relaxed);
-    hint_dirty(s);
-}
-
 static void segment_reclaim(struct retired *retired)
 {
     struct segment *s = LF_CONTAINER(retired, struct segment, retired);
@@ -383,9 +394,12 @@ static void segment_reclaim(struct retired *retired)
         return;
     }
     registry_publish(&s->region); /* refused: it stays; its leaf exists, so this can't fail */
-    if (!os_purge(s->region.base, SEGMENT_SIZE))
-        set_all_dirty(s);
+    bool purged = os_purge(s->region.base, SEGMENT_SIZE);
+    if (!purged)
+        set_dirty(s, ALL_UNITS);
     open_units(s, ALL_UNITS);
+    if (!purged)
+        hint_dirty(s);
     atomic_fetch_add_explicit(&empty_segments, 1, memory_order_relaxed);
 }
 
@@ -396,7 +410,8 @@ static bool retire_if_empty(struct segment *s)
     if (!atomic_compare_exchange_strong_explicit(&s->free, &free, 0, memory_order_acq_rel,
                                                  memory_order_relaxed))
         return false;
-    if (!bits_taken(s, ALL_UNITS, ALL_UNITS))
+    bits_taken(s, ALL_UNITS, ALL_UNITS);
+    if (set_clean(s, ALL_UNITS) != 0)
         os_purge(s->region.base, SEGMENT_SIZE); /* a reader may delay the unmapping, but not this */
     for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++)
         registry_set_word(segment_unit(s, unit), UNIT_FOREIGN);
@@ -554,8 +569,7 @@ static bool purge_units(struct segment *s, uint64_t mask)
             from_first == 0 ? UNITS_PER_SEGMENT : (unsigned)__builtin_ctzll(from_first);
         uint64_t run = mask_of(first, count);
         if (purge_run(s, first, count)) {
-            atomic_fetch_and_explicit(&s->dirty, ~run, memory_order_relaxed);
-            atomic_fetch_sub_explicit(&dirty_units, count, memory_order_relaxed);
+            set_clean(s, run);
             any = true;
         } else {
             atomic_fetch_add_explicit(&refused_units, count, memory_order_relaxed);
@@ -588,11 +602,8 @@ static bool purge_segment(struct segment *s)
         uint64_t before = free;
         if (!try_take(s, &free, mask))
             continue;
-        if (before == ALL_UNITS)
-            atomic_fetch_sub_explicit(&empty_segments, 1, memory_order_relaxed);
-        if (before == mask)
-            hint_full(s);
-        /* Another may have purged them since the look at `dirty`: counted once, not twice. */
+        bits_taken(s, before, mask);
+        /* Another may have purged them since the look at `dirty`. */
         bool any = purge_units(s, mask & atomic_load_explicit(&s->dirty, memory_order_relaxed));
         put_back(s, mask);
         return any;
@@ -644,7 +655,8 @@ bool segment_drop_empty(void)
 
 long segment_dirty_units(void)
 {
-    return atomic_load_explicit(&dirty_units, memory_order_relaxed);
+    long all = atomic_load_explicit(&all_dirty, memory_order_relaxed);
+    return max_long(all - swing_used(&in_use), 0);
 }
 
 long segment_used_bytes(void)
@@ -755,12 +767,9 @@ void segment_count_heaps(long more)
 
 void segment_return(struct segment *s, unsigned first, unsigned count, bool comes_again)
 {
-    uint64_t mask = mask_of(first, count);
-    atomic_fetch_or_explicit(&s->dirty, mask, memory_order_relaxed);
-    atomic_fetch_add_explicit(&dirty_units, count, memory_order_relaxed);
     total_note();
     swing_return(&in_use, count, comes_again);
-    put_back(s, mask);
+    put_back(s, mask_of(first, count));
     hint_dirty(s);
     purge_excess(count);
 }
@@ -834,7 +843,7 @@ static void take_back_units(struct segment *s, void *context)
         hint_room(s);
     if (dirty_free(s) != 0)
         hint_dirty(s);
-    counts->dirty += __builtin_popcountll(dirty_free(s));
+    counts->dirty += __builtin_popcountll(atomic_load_explicit(&s->dirty, memory_order_relaxed));
     counts->used += __builtin_popcountll(~free);
     counts->empty += free == ALL_UNITS;
 }
@@ -843,7 +852,7 @@ void segment_take_back(void)
 {
     struct unit_counts counts = {0};
     each_segment(take_back_units, &counts);
-    atomic_store_explicit(&dirty_units, counts.dirty, memory_order_relaxed);
+    atomic_store_explicit(&all_dirty, counts.dirty, memory_order_relaxed);
     swing_set_used(&in_use, counts.used);
     atomic_store_explicit(&empty_segments, counts.empty, memory_order_relaxed);
     atomic_store_explicit(&refused_units, 0, memory_order_relaxed); /* locks are not inherited */

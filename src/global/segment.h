@@ -32,7 +32,7 @@ struct segment {
     lf_node spare;                                   /* by the spare stack */
     uint32_t index;                                  /* constant: its place among the groups */
     _Alignas(HAK_CACHE_LINE) _Atomic(uint64_t) free; /* atomic: units nobody has */
-    _Atomic(uint64_t) dirty; /* atomic: free units whose pages may hold memory */
+    _Atomic(uint64_t) dirty; /* atomic: units whose pages may hold memory; all those in use */
     struct slab slab[UNITS_PER_SEGMENT];
     struct slab_marks marks[UNITS_PER_SEGMENT]; /* of each slab, by its owner */
     _Atomic(enum huge_state) huge; /* atomic, relaxed: by who maps it, or purges in it */

@@ -8,7 +8,8 @@
 
 #include <limits.h>
 
-#define SCAN_MOST     8u    /* full slabs of a class whose remote stacks one search looks at */
+#define SCAN_MOST     8u    /* full slabs of a class whose remote stacks one search looks at; */
+#define SCAN_FEW      1u    /* the same, where others free little */
 #define UNITS_OF_LATE 4096u /* 256 MiB */
 #define GIVEN_UP_MOST 4u    /* slabs at once, where the bounds have become narrower */
 #define DISOWNED_MOST 64u   /* the same, of a class of which none is to be owned any more */
@@ -518,7 +519,7 @@ static struct slab *find_freed_into(struct owned *o, unsigned class_no)
 {
     struct slab_list *full = &o->full[class_no];
     struct slab *last = TAILQ_LAST(full, slab_list);
-    for (unsigned i = 0; i < SCAN_MOST; i++) {
+    for (unsigned left = o->undisturbed ? SCAN_FEW : SCAN_MOST; left > 0; left--) {
         struct slab *s = TAILQ_FIRST(full);
         if (s == NULL)
             return NULL;
@@ -572,7 +573,7 @@ static struct slab *find_free(struct owned *o, unsigned class_no)
         return NULL;
     struct slab *s = &taken.segment->slab[taken.first];
     owned_takes(o, 1);
-    o->fresh++;
+    o->fresh += taken.zeroed;
     slab_init_owner(s, segment_unit(taken.segment, taken.first), class_no, !taken.zeroed);
     atomic_store_explicit(&s->owner, owned_token(o, class_no), memory_order_release);
     set_owner_word(o, s);
