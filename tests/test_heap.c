@@ -455,19 +455,25 @@ static struct slab *marked_slab(struct heap *h)
     return s;
 }
 
-/* A thread vanishes in a slow path, and its counts were not written yet. */
+/* A thread vanishes in a slow path: its counts were not written yet, and a unit was on its way into
+ * the magazine. */
 static int child_counts(struct heap *h, struct slab *s)
 {
-    uint32_t marked = s->marked, used = slab_used(s);
+    struct magazine *m = &h->owned.magazine;
+    struct units taken = segment_take(1, UNIT_SIZE);
+    uint32_t marked = s->marked, used = slab_used(s), kept = m->count;
     int status = 0;
     atomic_store(&h->busy, true);
     s->marked--;
     slab_set_used_owner(s, used + 1);
+    m->unit[m->count++] = segment_unit(taken.segment, taken.first);
     pid_t pid = fork();
     if (pid == 0)
-        _exit(s->marked == marked && slab_used(s) == used ? 0 : 1);
+        _exit(s->marked == marked && slab_used(s) == used && m->count == kept ? 0 : 1);
     s->marked++;
     slab_set_used_owner(s, used);
+    m->unit[--m->count] = NULL;
+    segment_return(taken.segment, taken.first, 1, true);
     atomic_store(&h->busy, false);
     waitpid(pid, &status, 0);
     return status;

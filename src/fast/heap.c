@@ -279,7 +279,7 @@ static void set_busy(struct heap *h)
 
 static void note_kept(struct heap *h)
 {
-    uint32_t kept = owned_count(&h->owned) + h->runs.kept;
+    uint32_t kept = owned_units(&h->owned) + h->runs.kept;
     atomic_store_explicit(&h->keeps, kept, memory_order_relaxed);
 }
 
@@ -779,6 +779,7 @@ static bool is_lost(struct heap *h)
 static void forget_slabs(struct heap *h)
 {
     owned_init(&h->owned, h->owned.owner);
+    magazine_mend(&h->owned.magazine);
     outbuf_mend(&h->out);
     runs_mend(&h->runs);
 }

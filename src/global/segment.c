@@ -268,6 +268,29 @@ static struct units take_from(struct segment *s, const struct search *search)
     }
 }
 
+static uint64_t lowest_bits(uint64_t bits, unsigned most)
+{
+    uint64_t rest = bits;
+    for (; most > 0 && rest != 0; most--)
+        rest &= rest - 1;
+    return bits & ~rest;
+}
+
+uint64_t segment_take_dirty(struct segment *s, unsigned most)
+{
+    uint64_t free = atomic_load_explicit(&s->free, memory_order_acquire);
+    for (;;) {
+        uint64_t dirty = free & atomic_load_explicit(&s->dirty, memory_order_relaxed);
+        uint64_t before = free, units = lowest_bits(dirty, most);
+        if (units == 0)
+            return 0;
+        if (try_take(s, &free, units)) {
+            units_taken(s, before, units);
+            return units;
+        }
+    }
+}
+
 bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *zeroed)
 {
     if (first + count > UNITS_PER_SEGMENT)
@@ -767,9 +790,15 @@ void segment_count_heaps(long more)
 
 void segment_return(struct segment *s, unsigned first, unsigned count, bool comes_again)
 {
+    segment_return_set(s, mask_of(first, count), comes_again);
+}
+
+void segment_return_set(struct segment *s, uint64_t units, bool comes_again)
+{
+    long count = __builtin_popcountll(units);
     total_note();
     swing_return(&in_use, count, comes_again);
-    put_back(s, mask_of(first, count));
+    put_back(s, units);
     hint_dirty(s);
     purge_excess(count);
 }

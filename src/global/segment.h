@@ -54,10 +54,15 @@ struct units {
  * of two, at most SEGMENT_SIZE). Maps a new segment if need be, but not for more than half of one
  * and less than three quarters. */
 struct units segment_take(unsigned count, size_t alignment);
+/* Up to `most` units with memory in them, the lowest first, as bits. The segment may be any that
+ * there has ever been. */
+uint64_t segment_take_dirty(struct segment *s, unsigned most);
 /* Takes the units that follow, if all are free. */
 bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *zeroed);
 /* comes_again: see swing_return. */
 void segment_return(struct segment *s, unsigned first, unsigned count, bool comes_again);
+/* The same, of some that need not lie in a row, as bits. */
+void segment_return_set(struct segment *s, uint64_t units, bool comes_again);
 
 HAK_INLINE char *segment_unit(struct segment *s, unsigned unit)
 {

@@ -101,11 +101,14 @@ static void set_owner_word(struct owned *o, struct slab *s)
 }
 
 /* Of a slab with no block out, in no list. */
-static void release_to_free(struct slab *s, bool comes_again)
+static void release_to_free(struct owned *o, struct slab *s, bool comes_again)
 {
     registry_set_word(s->base, UNIT_FREE);
     atomic_store_explicit(&s->owner, SLAB_FREE, memory_order_release);
-    segment_return(segment_of_slab(s), s->unit, 1, comes_again);
+    if (comes_again && o->magazine.most != 0)
+        magazine_put(&o->magazine, s->base);
+    else
+        magazine_return(&o->magazine, s->base, comes_again);
 }
 
 /* Of a slab in no list, after frees of the heap's own. False: it has blocks out. */
@@ -113,7 +116,7 @@ static bool release_if_empty(struct owned *o, struct slab *s)
 {
     if (slab_used(s) != 0)
         return false;
-    release_to_free(s, owned_returns(o, 1));
+    release_to_free(o, s, owned_returns(o, 1));
     return true;
 }
 
@@ -162,7 +165,7 @@ static void put(struct owned *o, struct slab *s, struct chain chain, how_to_put 
 static void settle(struct owned *o, struct slab *s)
 {
     if (slab_used(s) == 0)
-        release_to_free(s, false);
+        release_to_free(o, s, false);
     else if (slab_has_room_owner(s))
         list_partial(o, s);
     else
@@ -207,7 +210,7 @@ static void let_go(struct owned *o, struct slab *s)
     do {
         drain(o, s);
         if (slab_used(s) == 0) {
-            release_to_free(s, false);
+            release_to_free(o, s, false);
             return;
         }
         set_nobodys(s);
@@ -321,6 +324,8 @@ void owned_look_around(struct owned *o)
     o->count_most = (uint32_t)max_size(slabs, OWNED_LEAST);
     o->claim_most = o->undisturbed ? SIZE_MAX : part / OWNED_IDLE_SHARE;
     o->idle_most = max_size(o->claim_most, OWNED_IDLE_LEAST);
+    size_t units = segment_purge_limit() != 0 ? part / UNIT_SIZE / OWNED_SPARE_SHARE : 0;
+    magazine_bound(&o->magazine, (uint32_t)min_size(units, MAGAZINE_MOST));
 }
 
 void owned_begin(struct owned *o)
@@ -360,7 +365,10 @@ unsigned owned_give_up(struct owned *o, unsigned class_no, unsigned most)
     unsigned left = most;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT && left > 0; i++)
         left = disown_some(o, (class_no + i) % SIZE_CLASS_COUNT, left);
-    return most - left;
+    uint32_t spare = o->magazine.count, bound = o->magazine.most;
+    magazine_bound(&o->magazine, 0);
+    o->magazine.most = bound;
+    return most - left + spare;
 }
 
 void owned_disown_all(struct owned *o)
@@ -568,7 +576,7 @@ static struct slab *find_shared(struct owned *o, unsigned class_no, unsigned pop
 
 static struct slab *find_free(struct owned *o, unsigned class_no)
 {
-    struct units taken = segment_take(1, UNIT_SIZE);
+    struct units taken = magazine_take(&o->magazine);
     if (taken.units == 0)
         return NULL;
     struct slab *s = &taken.segment->slab[taken.first];

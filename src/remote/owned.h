@@ -30,7 +30,7 @@
 #ifndef HAK_OWNED_H
 #define HAK_OWNED_H
 
-#include "../global/segment.h"
+#include "magazine.h"
 
 TAILQ_HEAD(slab_list, slab);
 
@@ -42,6 +42,7 @@ TAILQ_HEAD(slab_list, slab);
 #define OWNED_PARTS       2u     /* and so many times all units in use, by the number of heaps */
 #define OWNED_IDLE_LEAST  MIB(1) /* bytes of free blocks in them that it may keep, in any case */
 #define OWNED_IDLE_SHARE  64     /* such a part of all that is in use, as above */
+#define OWNED_SPARE_SHARE 16     /* free units that it keeps: a 16th, as above */
 
 struct owned {
     uintptr_t owner; /* constant: who its tokens say (global/unit_word.h) */
@@ -53,17 +54,18 @@ struct owned {
     size_t idle_most;    /* owner only: idle bytes beyond which slabs are given up */
     size_t claim_most;   /* owner only: the same, beyond which none is claimed for a few blocks */
     size_t part; /* owner only: bytes in use, by the number of heaps, as of the last look around */
-    size_t taken, returned; /* owner only: units, of late: older ones count by halves */
-    uint32_t own_back;      /* owner only: blocks of late that it freed itself, of any slab */
-    uint32_t others_back;   /* owner only: the same, that others freed into what it owns */
-    bool undisturbed;       /* owner only: these are few */
-    uint32_t fresh;         /* owner only: new units taken, since it was last set to 0 */
-    uint64_t deposits;      /* owner only: a bit for each class of which it owns no slab */
+    size_t taken, returned;   /* owner only: units, of late: older ones count by halves */
+    uint32_t own_back;        /* owner only: blocks of late that it freed itself, of any slab */
+    uint32_t others_back;     /* owner only: the same, that others freed into what it owns */
+    bool undisturbed;         /* owner only: these are few */
+    uint32_t fresh;           /* owner only: new units taken, since it was last set to 0 */
+    struct magazine magazine; /* owner only */
+    uint64_t deposits;        /* owner only: a bit for each class of which it owns no slab */
 };
 
 static_assert(SIZE_CLASS_COUNT <= 64, "a bit a class");
 
-/* owner: of no other. At first it owns none of any class. */
+/* owner: of no other. At first it owns none of any class. The magazine stays. */
 void owned_init(struct owned *o, uintptr_t owner);
 
 HAK_INLINE uintptr_t owned_token(const struct owned *o, unsigned class_no)
@@ -85,6 +87,12 @@ HAK_INLINE bool owned_has(const struct owned *o, struct slab *s)
 HAK_INLINE uint32_t owned_count(const struct owned *o)
 {
     return o->full_count + o->partial_count;
+}
+
+/* The same, and free units. */
+HAK_INLINE uint32_t owned_units(const struct owned *o)
+{
+    return owned_count(o) + o->magazine.count;
 }
 
 /* As much as it may have. */
@@ -163,7 +171,8 @@ HAK_INLINE void owned_claim_none(struct owned *o, unsigned class_no)
 /* Whether the heap is to own no slabs of this class from now on: it gives up some at once, and the
  * rest by and by. */
 void owned_set_none(struct owned *o, unsigned class_no, bool none);
-/* Gives up so many slabs at most, those of this class first. How many it gave up. */
+/* Gives up so many slabs at most, those of this class first, and the free units that it keeps. How
+ * many units that were. */
 unsigned owned_give_up(struct owned *o, unsigned class_no, unsigned most);
 /* Gives up every slab. Nothing is known of who disturbs whom then. */
 void owned_disown_all(struct owned *o);
