@@ -193,8 +193,22 @@ struct heap_base {
         h->owns = false;
     }
 
+    bool close_to_others(heap *h)
+    {
+        while (!try_state(h, 0, HEAP_LEFT, NO_SITE, NO_SITE)) {
+            clear_busy(h);
+            if (try_state(h, HEAP_SEIZED, HEAP_SEIZED | HEAP_LEFT, LEAVE_CAS, NO_SITE))
+                return false;
+            atomic_store_explicit(&h->busy, true, memory_order_relaxed); /* heap_begin */
+            barrier();
+        }
+        return true;
+    }
+
     void shelve(heap *h, bool dissolve)
     {
+        if (does(CLOSE_TO_OTHERS) && !close_to_others(h))
+            return;
         if (does(DISOWN_BEFORE_PARKING))
             owned_disown_all(h);
         if (!dissolve) {
@@ -511,6 +525,19 @@ struct relieved_at_end : suite<relieved_at_end, relief_base, 2> {
     }
 };
 
+/* The same; and what was left the next thread goes on with. */
+struct relieved_and_taken : suite<relieved_and_taken, relief_base, 3> {
+    void thread(unsigned t)
+    {
+        if (t == 0)
+            heap_retire(0);
+        else if (t == 1)
+            relieve(&heaps[0]);
+        else
+            call(2, false);
+    }
+};
+
 /* Two relieve the same one, while its thread takes two slow paths. */
 struct two_relieve : suite<two_relieve, relief_base, 3> {
     void thread(unsigned t)
@@ -537,6 +564,7 @@ int main(int argc, char **argv)
          {"make_and_adopt", rl::simulate<make_and_adopt>, bound(4), full()},
          {"relieved", rl::simulate<relieved>, bound(4), bound(6)},
          {"relieved_at_end", rl::simulate<relieved_at_end>, bound(4), full()},
+         {"relieved_and_taken", rl::simulate<relieved_and_taken>, bound(3), bound(5)},
          {"two_relieve", rl::simulate<two_relieve>, bound(2), bound(3)},
          {"three_adopt", rl::simulate<three_adopt>, at_random(100000), at_random(5000000)}},
         {{"adopt: no compare", ADOPT_COMPARES, omitted, "two_adopt"},
@@ -566,7 +594,10 @@ int main(int argc, char **argv)
           "relieved_at_end"},
          {"end of seizure: a heap that was left is not given back", END_HEEDS_LEFT, omitted,
           "relieved_at_end"},
+         {"shelve: others may be about to seize it", CLOSE_TO_OTHERS, omitted,
+          "relieved_and_taken"},
          {"park: no release", PUSH_FENCES, omitted, "come_and_go"},
-         {"pop: next before head", POP_FENCE_NEXT, omitted, "three_adopt"}}};
+         {"pop: next before head", POP_FENCE_NEXT, omitted, nullptr,
+          "the model of the stack finds it; here that takes three threads, and luck"}}};
     return model_main(m, argc, argv);
 }

@@ -270,22 +270,17 @@ static bool is_busy(const struct heap *h)
     return atomic_load_explicit(&h->busy, memory_order_relaxed);
 }
 
-/* Nobody else has it. Busy first: once it is held, others may seize it. */
+/* Nobody else has it: it comes from a stack, is new, or was seized by this thread. Busy first: once
+ * it is held, others may seize it. */
 static void set_busy(struct heap *h)
 {
     atomic_store_explicit(&h->busy, true, memory_order_relaxed);
     set_holder(h, held_now());
 }
 
-static void note_kept(struct heap *h)
-{
-    uint32_t kept = owned_units(&h->owned) + h->runs.kept;
-    atomic_store_explicit(&h->keeps, kept, memory_order_relaxed);
-}
-
 static void set_idle(struct heap *h)
 {
-    note_kept(h);
+    heap_note_kept(h);
     heap_end(h);
 }
 
@@ -559,6 +554,38 @@ void heap_dissolve(struct heap *h)
     owned_disown_all(&h->owned);
 }
 
+/* By a thread that is there: a handler may have forked since the heap was taken. */
+static bool is_seized(uint32_t holder)
+{
+    return (holder & HEAP_SEIZED) != 0 && (holder & ~HEAP_STATES) == held_now();
+}
+
+static bool try_leave(struct heap *h, uint32_t holder)
+{
+    uint32_t left = (is_seized(holder) ? holder : holder & ~HEAP_STATES) | HEAP_LEFT;
+    return atomic_compare_exchange_strong_explicit(&h->holder, &holder, left, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+/* Of a heap that is busy, on its way into a stack: from here on nobody seizes it. Who is about to
+ * has said so, and may be stopped before it finds it busy: that must not be written over. False: it
+ * has all of it then. */
+static bool close_to_others(struct heap *h)
+{
+    for (;;) {
+        uint32_t holder = holder_of(h);
+        if (!is_seized(holder)) {
+            if (try_leave(h, holder))
+                return true;
+            continue;
+        }
+        heap_end(h);
+        if (try_leave(h, holder))
+            return false;
+        heap_begin(h); /* it was let go meanwhile */
+    }
+}
+
 static void dissolve_to_spare(struct heap *h)
 {
     heap_dissolve(h);
@@ -571,6 +598,8 @@ static void dissolve_to_spare(struct heap *h)
  * which takes no claims. */
 static void shelve(struct heap *h)
 {
+    if (!close_to_others(h))
+        return;
     size_t parked_now = atomic_load_explicit(&parked_bytes, memory_order_relaxed);
     if (parked_now + bytes_held(h) <= PARKED_BYTES) {
         outbuf_flush(&h->out, &h->owned);
@@ -588,7 +617,8 @@ bool heap_dissolve_parked(void)
     bool any = false;
     int32_t left = atomic_load_explicit(&parked_count, memory_order_relaxed);
     for (struct heap *h; left-- > 0 && (h = pop_parked()) != NULL; any = true) {
-        dissolve_to_spare(h);
+        if (close_to_others(h))
+            dissolve_to_spare(h);
     }
     return any;
 }
@@ -736,7 +766,7 @@ static void let_go(struct heap *h)
  * if it comes after it. */
 bool heap_seize(struct heap *h)
 {
-    if (!try_state(h, 0, HEAP_SEIZED))
+    if (is_busy(h) || !try_state(h, 0, HEAP_SEIZED))
         return false;
     if (os_barrier_all() && !atomic_load_explicit(&h->busy, memory_order_acquire))
         return true;
@@ -746,7 +776,7 @@ bool heap_seize(struct heap *h)
 
 void heap_end_seizure(struct heap *h)
 {
-    note_kept(h);
+    heap_note_kept(h);
     let_go(h);
 }
 
@@ -841,7 +871,8 @@ static void mend_slab(struct slab *s)
 static void release_lost(void)
 {
     for (unsigned i = 0; i < LOST_BUCKETS; i++) {
-        for (struct heap *h = lost[i]; h != NULL; h = next_lost(h)) {
+        for (struct heap *h = lost[i], *next; h != NULL; h = next) {
+            next = next_lost(h); /* a handler may adopt it */
             if (h == heap_held)
                 heap_recount(h);
             set_holder(h, holder_of(h) & ~HEAP_STATES);

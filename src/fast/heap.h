@@ -26,6 +26,7 @@
  *     its thread:    busy = 1;  holder is HELD (acquire);  the slow path;  busy = 0 (release)
  *     but if it finds SEIZED, it does not wait: busy = 0, and it borrows another heap for that slow path;
  *     or, if it ends: SEIZED -> LEFT (release), and who has seized it finds that (acquire), and has all of it then
+ *     on its way into a stack: HELD -> LEFT, so that nobody seizes it
  *
  * Each writes, then reads what the other writes, so a full barrier has to stand between on both
  * sides. Slow paths are many and seizures few: so membarrier(2) makes the one barrier stand for
@@ -68,7 +69,7 @@ struct heap {
                               that asked it */
 
     _Atomic(uint32_t)
-        keeps; /* atomic, relaxed; by who has it: slabs, and units of runs, when last idle */
+        keeps; /* atomic, relaxed; by who has it: slabs, free units, and units of runs */
 
     lf_node link;             /* by who has it: in `parked` or `spare` */
     struct heap *all_next;    /* constant after publication: the list of all heaps */
@@ -79,7 +80,7 @@ struct heap {
 
 /* `holder`: the fork generation of the process that holds the heap, and what others do to it. */
 #define HEAP_SEIZED           1u /* another thread takes its slabs */
-#define HEAP_LEFT             2u /* the same, and its thread has ended */
+#define HEAP_LEFT             2u /* nobody goes on with it: it is on its way into a stack */
 #define HEAP_STATES           3u
 #define HEAP_HELD(generation) (((generation) + 1u) << 2)
 
@@ -195,6 +196,13 @@ HAK_INLINE bool heap_begin_brief(struct heap *h)
         return true;
     heap_end(h);
     return false;
+}
+
+/* Before it ends, where it may keep more than before. */
+HAK_INLINE void heap_note_kept(struct heap *h)
+{
+    uint32_t kept = owned_units(&h->owned) + h->runs.kept;
+    atomic_store_explicit(&h->keeps, kept, memory_order_relaxed);
 }
 
 /* Blocks that a call gives back at most, unless it empties a bin for good. */

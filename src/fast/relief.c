@@ -43,7 +43,7 @@ void relief_look(struct heap *h, unsigned class_no)
 {
     bool any = false;
     struct heap *other = atomic_load_explicit(&in_turn, memory_order_acquire);
-    long looks = min_long(HEAPS_A_LOOK, segment_heaps() - 1); /* but its own */
+    long looks = min_long(HEAPS_A_LOOK, max_long(segment_heaps() - 1, 1)); /* but its own */
     for (; looks > 0 && !any; looks--) {
         any = other != NULL && heap_is_idle(other, processor_clock()) && relieve(other, class_no);
         if (!any)

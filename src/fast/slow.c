@@ -238,7 +238,10 @@ static void *take_brief(struct heap *h, unsigned units)
     if (!heap_begin_brief(h))
         return NULL;
     void *p = runs_take_exact(&h->runs, units);
-    h->owned.taken += p != NULL ? units : 0;
+    if (p != NULL)
+        h->owned.taken += units;
+    else
+        h->brief++; /* the long way counts it */
     heap_end(h);
     return p;
 }
@@ -508,7 +511,12 @@ static bool keep_brief(struct heap *h, void *p, unsigned units)
     if ((uintptr_t)p % UNIT_SIZE != 0 || units * UNIT_SIZE > SIZE_GROWN_RUN || !heap_begin_brief(h))
         return false;
     bool kept = owned_comes_again(&h->owned) && runs_keep_one_more(&h->runs, p, units);
-    h->owned.returned += kept ? units : 0;
+    if (kept) {
+        h->owned.returned += units;
+        heap_note_kept(h);
+    } else {
+        h->brief++;
+    }
     heap_end(h);
     return kept;
 }

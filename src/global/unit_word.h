@@ -30,7 +30,7 @@
 #define UNIT_RUN   (UNIT_OTHER + 2) /* the first unit of an L2.5 run */
 #define UNIT_WHALE (UNIT_OTHER + 3) /* the first unit of a whale */
 #define UNIT_KEPT                                                                                  \
-    (UNIT_OTHER + 4) /* the first unit of a run that was freed, and that a heap keeps for itself */
+    (UNIT_OTHER + 4) /* the first unit of a run that was freed, or a free unit, that a heap keeps */
 #define UNIT_KINDS       (UNIT_OTHER | 0xff)
 #define UNIT_UNITS_SHIFT 8
 

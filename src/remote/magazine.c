@@ -62,6 +62,7 @@ static void send_back(struct magazine *m, uint32_t count)
     }
     for (uint32_t i = count; i < m->count; i++) {
         m->unit[i - count] = m->unit[i];
+        atomic_signal_fence(memory_order_seq_cst); /* in one slot at least */
         m->unit[i] = NULL;
     }
     m->count -= count;
