@@ -24,7 +24,7 @@ void *hak_malloc(size_t size)
         return malloc_take(h, size_to_tiny_bin_place(size), size, malloc_slow);
     if (HAK_LIKELY(size <= SIZE_SLAB_MAX))
         return malloc_take(h, size_to_l2_bin_place(size), size, malloc_slow);
-    return malloc_large(size, h);
+    return malloc_slow(size, h);
 }
 
 void hak_free(void *p)

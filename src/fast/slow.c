@@ -220,7 +220,7 @@ static void *small_in(struct heap *entered, struct heap *h, unsigned class_no)
     return p;
 }
 
-void *malloc_slow(size_t size, struct heap *entered)
+static HAK_NOINLINE void *malloc_long_way(size_t size, struct heap *entered)
 {
     COUNT(malloc_slow);
     bool zeroed = false;
@@ -246,11 +246,12 @@ static void *take_brief(struct heap *h, unsigned units)
     return p;
 }
 
-HAK_NOINLINE void *malloc_large(size_t size, struct heap *entered)
+void *malloc_slow(size_t size, struct heap *entered)
 {
-    void *p = size <= SIZE_GROWN_RUN ? take_brief(entered, units_for(size)) : NULL;
-    if (HAK_UNLIKELY(p == NULL))
-        return malloc_slow(size, entered);
+    bool may_be = size > SIZE_SLAB_MAX && size <= SIZE_GROWN_RUN;
+    void *p = may_be ? take_brief(entered, units_for(size)) : NULL;
+    if (p == NULL)
+        return malloc_long_way(size, entered);
     heap_leave(entered);
     return p;
 }

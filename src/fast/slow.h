@@ -1,7 +1,7 @@
 /*
  * slow.h: what malloc and free call when the fast path does not do. Each ends by leaving the heap.
  *
- * malloc_slow, in order:
+ * malloc_slow, in order (before: a run that the heap has kept, by the short way):
  *   1. a sentinel, or a heap that another has seized (relief.h): find one to work with
  *   2. over 64 KiB: a run, or a whale
  *   3. my frees to others are sent off
@@ -36,8 +36,6 @@
 #include "heap.h"
 
 void *malloc_slow(size_t size, struct heap *entered);
-/* Over 64 KiB: a run that the heap has kept, or else malloc_slow. */
-void *malloc_large(size_t size, struct heap *entered);
 void free_overflow(void *p, struct heap *h);
 void free_elsewhere(void *p, struct heap *entered);
 
