@@ -578,6 +578,62 @@ static void test_who_is_undisturbed_owns_much(void **state)
         free_rest(&b, s[i], pinned[i]);
 }
 
+enum { TURN = 3 * OWNED_FULL_MOST };
+
+/* How many full slabs b owns of as many as it has just used up. */
+static uint32_t own_of_a_turn(struct slab **slabs, struct block **blocks)
+{
+    for (int i = 0; i < TURN; i++)
+        slabs[i] = use_up(&b, CLASS, &blocks[i]);
+    return b.full_count;
+}
+
+static void drop_a_turn(struct slab **slabs, struct block **blocks)
+{
+    for (int i = 0; i < TURN; i++) {
+        while (blocks[i] != NULL)
+            assert_true(owned_put_or_claim(&b, slabs[i], pop(&blocks[i])));
+        assert_int_equal(owner_of(slabs[i]), SLAB_FREE);
+    }
+}
+
+static void test_who_is_undisturbed_learns_to_keep_full_ones(void **state)
+{
+    (void)state;
+    static struct block *blocks[TURN];
+    struct slab *slabs[TURN];
+    b.undisturbed = true;
+    b.count_most = 2 * TURN;
+    b.idle_most = b.claim_most = SIZE_MAX;
+    assert_int_equal(own_of_a_turn(slabs, blocks), OWNED_FULL_MOST + 1);
+    drop_a_turn(slabs, blocks);
+    assert_in_range(b.full_learned, TURN - 1, TURN);
+    assert_int_equal(own_of_a_turn(slabs, blocks), TURN);
+    b.undisturbed = false; /* what others free into them would wait */
+    for (int i = 0; i < TURN; i++)
+        owned_keep_bounds(&b, CLASS);
+    assert_int_equal(b.full_count, OWNED_FULL_MOST);
+    b.claim_most = SIZE_MAX;
+    for (int i = 0; i < TURN; i++)
+        free_rest(&b, slabs[i], blocks[i]);
+    b.undisturbed = true;
+    owned_disown_all(&b); /* another thread may have it next */
+    assert_int_equal(b.full_learned, OWNED_FULL_MOST);
+}
+
+/* A class of which it owns none is not kept, however often that is claimed. */
+static void test_what_is_not_owned_teaches_nothing(void **state)
+{
+    (void)state;
+    struct block *blocks;
+    struct slab *s = abandon(&blocks);
+    b.undisturbed = true;
+    owned_set_none(&b, CLASS, true);
+    owned_push_remote(&b, s, pop(&blocks));
+    assert_int_equal(b.full_learned, OWNED_FULL_MOST);
+    free_rest(&a, s, blocks);
+}
+
 static void test_who_owns_too_many_gives_some_up(void **state)
 {
     (void)state;
@@ -1210,6 +1266,8 @@ int main(void)
         TEST(test_the_oldest_is_looked_at),
         TEST(test_what_is_not_wanted_any_more_goes_by_and_by),
         TEST(test_who_is_undisturbed_owns_much),
+        TEST(test_who_is_undisturbed_learns_to_keep_full_ones),
+        TEST(test_what_is_not_owned_teaches_nothing),
         TEST(test_what_is_claimed_for_a_few_blocks_is_bounded),
         TEST(test_who_owns_too_many_gives_some_up),
         TEST(test_who_allocates_much_claims_none),

@@ -29,6 +29,7 @@ void owned_init(struct owned *o, uintptr_t owner)
     o->taken = o->returned = 0;
     o->own_back = o->others_back = 0;
     o->undisturbed = false;
+    o->full_learned = OWNED_FULL_MOST;
     o->fresh = 0;
     o->deposits = ~(uint64_t)0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
@@ -233,9 +234,14 @@ static bool has_many(const struct owned *o)
     return owned_count(o) > o->count_most;
 }
 
+static uint32_t full_most(const struct owned *o)
+{
+    return o->undisturbed ? o->full_learned : OWNED_FULL_MOST;
+}
+
 static bool has_many_full(const struct owned *o)
 {
-    return has_many(o) || o->full_count > OWNED_FULL_MOST;
+    return has_many(o) || o->full_count > full_most(o);
 }
 
 /* Who allocates much has as many full slabs as it may, most of the time. Where others disturb it,
@@ -266,6 +272,15 @@ static struct slab *unlist_beyond(struct owned *o, unsigned class_no)
 static bool owns_none(const struct owned *o, unsigned class_no)
 {
     return (o->deposits >> class_no & 1) != 0;
+}
+
+/* Of a slab just claimed, for blocks that the heap itself has freed. If it was full, to give it up
+ * was for nothing: who is undisturbed may keep one more the next time. */
+static void learn(struct owned *o, struct slab *s)
+{
+    bool was_own = !owns_none(o, slab_class(s)) && !slab_has_room_owner(s);
+    if (o->undisturbed && was_own && o->full_learned < OWNED_MOST)
+        o->full_learned++;
 }
 
 /* How many more might have gone. */
@@ -375,6 +390,7 @@ void owned_disown_all(struct owned *o)
 {
     owned_give_up(o, 0, UINT_MAX);
     o->undisturbed = false; /* whoever comes next */
+    o->full_learned = OWNED_FULL_MOST;
     o->own_back = o->others_back = 0;
 }
 
@@ -458,6 +474,7 @@ static bool deposit(struct owned *o, struct slab *s, struct chain chain)
 {
     if (!claim_owner(o, s))
         return false;
+    learn(o, s);
     drain_uncounted(s); /* that waited before */
     put(o, s, chain, put_listed);
     if (!release_if_empty(o, s))
@@ -474,6 +491,7 @@ static bool claim_and_put(struct owned *o, struct slab *s, struct chain chain)
 {
     if (!may_claim(o, slab_class(s)) || !claim_owner(o, s))
         return false;
+    learn(o, s);
     take_over(o, s);
     put_and_settle(o, s, chain, put_marked);
     return true;

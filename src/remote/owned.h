@@ -9,10 +9,11 @@
  * in it is nobody else's to take before. But a free into a slab of one's own takes no locked
  * instruction, where a claim and its end take two, for each block if a large structure is dropped
  * in an order of its own. So a heap may own many partial slabs as long as few blocks come back into
- * them from others: it is "undisturbed". Of a class that the heap only frees, or allocates now and
- * then, it owns none: it takes what it wants from a slab, or puts its blocks into it ("deposit"),
- * and leaves it to whoever wants it, at once. So it does with what is nobody's while it has its
- * fill. Nor does it own slabs of one block, which have none left whenever that is out.
+ * them from others: it is "undisturbed". Then it may also own as many full ones as it gave up for
+ * nothing: its own frees came back into them. Of a class that the heap only frees, or allocates now
+ * and then, it owns none: it takes what it wants from a slab, or puts its blocks into it
+ * ("deposit"), and leaves it to whoever wants it, at once. So it does with what is nobody's while it
+ * has its fill. Nor does it own slabs of one block, which have none left whenever that is out.
  *
  * SYNCHRONIZATION. Claiming is a CAS of the slab's `owner` from UNOWNED or SHARED (acquire), giving
  * up an exchange (release). Both sides of the race between giving up and a remote push look twice:
@@ -58,6 +59,7 @@ struct owned {
     uint32_t own_back;        /* owner only: blocks of late that it freed itself, of any slab */
     uint32_t others_back;     /* owner only: the same, that others freed into what it owns */
     bool undisturbed;         /* owner only: these are few */
+    uint32_t full_learned;    /* owner only: full slabs that it may own while it is undisturbed */
     uint32_t fresh;           /* owner only: new units taken, since it was last set to 0 */
     struct magazine magazine; /* owner only */
     uint64_t deposits;        /* owner only: a bit for each class of which it owns no slab */
