@@ -432,10 +432,12 @@ static pthread_barrier_t is_torn, is_mended;
 /* Most of what it has made goes back to slabs that it owns. */
 static void *tear_and_wait(void *seen)
 {
-    enum { COUNT = 4000 };
-    static void *p[COUNT];
+    enum { COUNT = 4000, LONG = 2000 };
+    static void *p[COUNT], *q[LONG];
     for (int i = 0; i < COUNT; i++)
         p[i] = hak_malloc(1000);
+    for (int i = 0; i < LONG; i++)
+        q[i] = hak_malloc(8000); /* once so much is in use, in long slabs */
     for (int i = 0; i < COUNT; i++)
         if (i % 4 != 0)
             hak_free(p[i]);
@@ -444,7 +446,17 @@ static void *tear_and_wait(void *seen)
     pthread_barrier_wait(&is_mended);
     for (int i = 0; i < COUNT; i += 4)
         hak_free(p[i]);
+    for (int i = 0; i < LONG; i++)
+        hak_free(q[i]);
     return NULL;
+}
+
+static struct slab *long_slab(struct heap *h)
+{
+    struct slab *s = TAILQ_FIRST(&h->owned.full[size_to_class(8000)]);
+    while (s != NULL && slab_units(s) == 1)
+        s = TAILQ_NEXT(s, entry);
+    return s;
 }
 
 static struct slab *marked_slab(struct heap *h)
@@ -453,6 +465,25 @@ static struct slab *marked_slab(struct heap *h)
     while (s != NULL && s->marked < 2)
         s = TAILQ_NEXT(s, entry);
     return s;
+}
+
+/* A thread vanished between two words of a slab. */
+static int child_finds_words(struct heap *h, struct slab *s)
+{
+    uintptr_t before = registry_word(s->base);
+    int status = 0;
+    atomic_store(&h->busy, true);
+    registry_set_word(s->base, unit_word(0, slab_class(s)));
+    pid_t pid = fork();
+    if (pid == 0) {
+        for (unsigned i = 0; i < slab_units(s); i++)
+            status |= registry_word(s->base + i * UNIT_SIZE) != unit_word(0, slab_class(s));
+        _exit(status);
+    }
+    slab_set_words(s, before);
+    atomic_store(&h->busy, false);
+    waitpid(pid, &status, 0);
+    return status;
 }
 
 /* A thread vanishes in a slow path: its counts were not written yet, and a unit was on its way into
@@ -491,6 +522,9 @@ static void test_marks_are_counted_anew(void **state)
     struct slab *s = marked_slab(h);
     assert_non_null(s);
     assert_int_equal(child_counts(h, s), 0);
+    s = long_slab(h);
+    assert_non_null(s);
+    assert_int_equal(child_finds_words(h, s), 0);
     pthread_barrier_wait(&is_mended);
     pthread_join(thread, NULL);
 }

@@ -172,7 +172,8 @@ static void test_what_was_on_its_way_is_taken_back(void **state)
     assert_int_equal(m.count, 3);
     long before = used();
     for (int i = 5; i < MANY; i++)
-        registry_set_word(unit[i], unit_word(0, 0)); /* as of slabs, which are not */
+        registry_set_word(unit[i],
+                          unit_word_run(UNIT_KEPT, 1)); /* as those of others, which are not */
     segment_take_back();
     assert_int_equal(used(), before - 2);
     assert_ptr_equal(take_from_magazine(), unit[4]);

@@ -44,6 +44,14 @@ static void test_aligned_classes(void **state)
         }
 }
 
+static void test_blocks_are_numbered_exactly(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        for (uint32_t offset = 0; offset < SIZE_SLAB_BYTES; offset += 16)
+            assert_int_equal(size_blocks_before(offset, i), offset / size_class_bytes[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -51,6 +59,7 @@ int main(void)
         cmocka_unit_test(test_steps_are_small),
         cmocka_unit_test(test_offsets_are_those_of_bins),
         cmocka_unit_test(test_aligned_classes),
+        cmocka_unit_test(test_blocks_are_numbered_exactly),
     };
     return RUN_TESTS(tests);
 }

@@ -637,20 +637,43 @@ static void test_what_is_not_owned_teaches_nothing(void **state)
 static void test_who_owns_too_many_gives_some_up(void **state)
 {
     (void)state;
-    enum { COUNT = 6 };
+    enum { COUNT = OWNED_LEAST + 4 };
     static struct block *blocks[COUNT];
     struct slab *slabs[COUNT];
+    b.count_most = COUNT;
     b.claim_most = MIB(1);
     for (int i = 0; i < COUNT; i++) {
         slabs[i] = abandon(&blocks[i]);
         assert_true(owned_put_or_claim(&b, slabs[i], pop(&blocks[i])));
     }
     assert_int_equal(owned_count(&b), COUNT);
-    b.count_most = 2;
+    owned_look_around(&b); /* little is in use */
     assert_true(owned_put_or_claim(&b, slabs[COUNT - 1], pop(&blocks[COUNT - 1])));
-    assert_in_range(owned_count(&b), 2, 3);
+    assert_in_range(owned_count(&b), OWNED_LEAST, OWNED_LEAST + 1);
     for (int i = 0; i < COUNT; i++)
         free_rest(&b, slabs[i], blocks[i]);
+    assert_all_free(slabs, COUNT);
+}
+
+/* It is not by what was in use at the last look around that it gives some up. */
+static void test_the_bound_grows_with_use(void **state)
+{
+    (void)state;
+    enum { COUNT = 2 * OWNED_LEAST };
+    static struct block *blocks[COUNT], *pinned[COUNT];
+    struct slab *slabs[COUNT], *others[COUNT];
+    b.undisturbed = true;
+    b.full_learned = OWNED_MOST;
+    owned_look_around(&b);
+    for (int i = 0; i < COUNT; i++)
+        others[i] = abandon(&pinned[i]);
+    for (int i = 0; i < COUNT; i++)
+        slabs[i] = use_up(&b, CLASS, &blocks[i]);
+    assert_int_equal(owned_count(&b), COUNT);
+    for (int i = 0; i < COUNT; i++)
+        free_rest(&b, slabs[i], blocks[i]);
+    for (int i = 0; i < COUNT; i++)
+        free_rest(&a, others[i], pinned[i]);
     assert_all_free(slabs, COUNT);
 }
 
@@ -1270,6 +1293,7 @@ int main(void)
         TEST(test_what_is_not_owned_teaches_nothing),
         TEST(test_what_is_claimed_for_a_few_blocks_is_bounded),
         TEST(test_who_owns_too_many_gives_some_up),
+        TEST(test_the_bound_grows_with_use),
         TEST(test_who_allocates_much_claims_none),
         TEST(test_the_out_buffer_is_bounded_and_loses_nothing),
         TEST(test_all_slots_are_flushed_in_turn),

@@ -861,7 +861,7 @@ static void mend_slab(struct slab *s)
         return;
     count_slab_owner(s);
     bool room = slab_has_room_owner(s) || !lf_stack_is_empty(&s->remote);
-    registry_set_word(s->base, unit_word(0, slab_class(s)));
+    slab_set_words(s, unit_word(0, slab_class(s)));
     atomic_store_explicit(&s->owner, room ? SLAB_SHARED : SLAB_UNOWNED, memory_order_release);
     if (room)
         shared_push(s);

@@ -291,6 +291,17 @@ uint64_t segment_take_dirty(struct segment *s, unsigned most)
     }
 }
 
+static struct search search_row(unsigned count, unsigned looks)
+{
+    return (struct search){count, aligned_starts(count * UNIT_SIZE), 0, false, looks, false};
+}
+
+struct units segment_take_dirty_row(struct segment *s, unsigned count)
+{
+    struct search row = search_row(count, 1);
+    return take_from(s, &row);
+}
+
 bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *zeroed)
 {
     if (first + count > UNITS_PER_SEGMENT)
@@ -538,7 +549,7 @@ static bool leaves_too_much(unsigned count)
 /* Dirty units first, wherever they are: they cost no page. Then from the lowest segment up, so that
  * the highest empty; where those are too cut up for a run, from the newest down: that is where the
  * last runs came from. */
-struct units segment_take(unsigned count, size_t alignment)
+static struct units take(unsigned count, size_t alignment, unsigned count_of_new)
 {
     uint64_t allowed = aligned_starts(alignment);
     struct search dirty = {count, allowed, 0, false, count == 1 ? RUN_SEARCH_MOST : DIRTY_LOOKS_RUN,
@@ -558,12 +569,31 @@ struct units segment_take(unsigned count, size_t alignment)
     if (taken.units == 0 && leaves_too_much(count))
         return taken;
     if (taken.units == 0)
-        taken = take_from_new(count);
+        taken = take_from_new(count_of_new);
     if (taken.units == 0 && count > 1) /* who was to say that one is free may have been stopped */
         taken = search_groups(&last, group_count());
     if (has_dirty && taken.zeroed && count > 1)
         atomic_fetch_add_explicit(&misfits.now, count, memory_order_relaxed);
     return taken;
+}
+
+struct units segment_take(unsigned count, size_t alignment)
+{
+    return take(count, alignment, count);
+}
+
+struct units segment_take_for_slab(unsigned count)
+{
+    struct search row = search_row(count, DIRTY_LOOKS_RUN);
+    struct units taken = {0};
+    long dirty = segment_dirty_units();
+    if (dirty == 0)
+        row.clean = ALL_UNITS;
+    if (count > 1 && dirty == 0)
+        taken = search_groups(&row, group_count());
+    else if (count > 1 && dirty >= (long)count)
+        taken = search_dirty(&row);
+    return taken.units != 0 ? taken : take(1, UNIT_SIZE, count);
 }
 
 /* ---- purging ---- */
@@ -824,20 +854,25 @@ static void each_segment(void (*visit)(struct segment *, void *), void *context)
     }
 }
 
+/* Units from this one on that are part of one run or slab, whatever the words of all but the first
+ * say; 0: it is not the first of any. */
+static unsigned units_in_use(struct segment *s, unsigned unit)
+{
+    uintptr_t word = registry_word(segment_unit(s, unit)), kind = unit_word_kind(word);
+    struct slab *slab = &s->slab[unit];
+    if (kind == UNIT_RUN || kind == UNIT_KEPT)
+        return unit_word_units(word);
+    return unit_word_is_slab(word) && slab_whole(slab) == slab ? slab_units(slab) : 0;
+}
+
 /* Neither free nor anything else: they were being taken, returned or purged. All of a segment that
- * was being made or retired are. The units that follow a run's first are part of it, whatever their
- * words say. */
+ * was being made or retired are. */
 static uint64_t units_in_flight(struct segment *s)
 {
     uint64_t free = atomic_load_explicit(&s->free, memory_order_acquire), in_flight = 0;
-    for (unsigned unit = 0; unit < UNITS_PER_SEGMENT; unit++) {
-        uintptr_t word = registry_word(segment_unit(s, unit));
-        if ((free >> unit & 1) != 0)
-            continue;
-        uintptr_t kind = unit_word_kind(word);
-        if (kind == UNIT_RUN || kind == UNIT_KEPT)
-            unit += unit_word_units(word) - 1u;
-        else if (word == UNIT_FREE || word == UNIT_FOREIGN)
+    for (unsigned unit = 0, used; unit < UNITS_PER_SEGMENT; unit += used != 0 ? used : 1) {
+        used = (free >> unit & 1) == 0 ? units_in_use(s, unit) : 1;
+        if (used == 0)
             in_flight |= (uint64_t)1 << unit;
     }
     return in_flight;

@@ -54,6 +54,12 @@ struct units {
  * of two, at most SEGMENT_SIZE). Maps a new segment if need be, but not for more than half of one
  * and less than three quarters. */
 struct units segment_take(unsigned count, size_t alignment);
+/* For a slab of `count` units (a power of two), or of one: a row with memory in it; or if there is
+ * no memory in free units, any row; or else one unit. As segment_take has them, but rows lie at
+ * multiples of their length, so that blocks of a class lie alike in pages, each time. */
+struct units segment_take_for_slab(unsigned count);
+/* Such a row with memory in it. The segment may be any that there has ever been. */
+struct units segment_take_dirty_row(struct segment *s, unsigned count);
 /* Up to `most` units with memory in them, the lowest first, as bits. The segment may be any that
  * there has ever been. */
 uint64_t segment_take_dirty(struct segment *s, unsigned most);
@@ -82,14 +88,22 @@ HAK_INLINE struct segment *segment_of(const void *p)
 
 HAK_INLINE struct slab *slab_of(const void *p)
 {
-    return &segment_of(p)->slab[segment_unit_of(p)];
+    return slab_whole(&segment_of(p)->slab[segment_unit_of(p)]);
 }
 
 /* NULL: its leaf is not the one that is near. */
 HAK_INLINE struct slab *slab_near(const struct registry_near *near, const void *p)
 {
     struct segment *s = (struct segment *)(void *)registry_near_region(near, p);
-    return HAK_LIKELY(s != NULL) ? &s->slab[segment_unit_of(p)] : NULL;
+    return HAK_LIKELY(s != NULL) ? slab_whole(&s->slab[segment_unit_of(p)]) : NULL;
+}
+
+/* Of each of its units. The first one's decides: the child of a fork may find the others behind. */
+HAK_INLINE void slab_set_words(struct slab *s, uintptr_t word)
+{
+    char *unit = s->base, *end = unit + slab_units(s) * UNIT_SIZE;
+    for (; unit < end; unit += UNIT_SIZE)
+        registry_set_word(unit, word);
 }
 
 HAK_INLINE struct segment *segment_of_slab(struct slab *s)
@@ -124,7 +138,7 @@ void segment_set_heaps(long heaps);
 /* For the only thread there is, after a fork, outside of all others: the units that vanished
  * threads were taking, returning or purging are free again. */
 void segment_take_back(void);
-/* For the same: each unit that is a slab. */
+/* For the same: the descriptor of each unit of a slab. */
 void segment_each_slab(void (*visit)(struct slab *));
 
 #endif

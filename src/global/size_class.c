@@ -22,6 +22,13 @@ const uint16_t size_l2_bin_place[SIZE_SLAB_MAX / SIZE_L2_GRANULE + 1] = {
                   "a class is a multiple of 16 and a slab holds one block at least");
 SIZE_CLASSES(X_CHECK)
 
+#define X_INVERSE_CHECK(class, below, size)                                                        \
+    static_assert((SIZE_SLAB_BYTES - 1) * ((((uint64_t)1 << 32) + (size)-1) / (size) * (size) -    \
+                                           ((uint64_t)1 << 32)) <                                  \
+                      (uint64_t)1 << 32,                                                           \
+                  "what the inverse is too large by does not come to a block");
+SIZE_CLASSES(X_INVERSE_CHECK)
+
 #define X_L2_CHECK(class, below, size)                                                             \
     static_assert((size) % SIZE_L2_GRANULE == 0, "the granules of L2 end where its classes do");
 SIZE_L2_CLASSES(X_L2_CHECK)

@@ -19,11 +19,12 @@
 
 #include "front.h"
 
-#define SIZE_SLAB_MAX  KIB(64)
-#define SIZE_RUN_LEAST KIB(32) /* a run may be as short, where it began as one */
-#define SIZE_RUN_MAX   SEGMENT_SIZE
-#define SIZE_GROWN_RUN MIB(1)                                /* the same, of what has grown */
-#define SIZE_MAX_ASK   ((size_t)1 << PROCESSOR_ADDRESS_BITS) /* for more there are no addresses */
+#define SIZE_SLAB_MAX   KIB(64)
+#define SIZE_SLAB_BYTES KIB(256) /* of a slab, at most */
+#define SIZE_RUN_LEAST  KIB(32)  /* a run may be as short, where it began as one */
+#define SIZE_RUN_MAX    SEGMENT_SIZE
+#define SIZE_GROWN_RUN  MIB(1)                                /* the same, of what has grown */
+#define SIZE_MAX_ASK    ((size_t)1 << PROCESSOR_ADDRESS_BITS) /* for more there are no addresses */
 
 /* X(class, size of the class below, size) */
 #define SIZE_TINY_CLASSES(X)                                                                       \
@@ -85,7 +86,7 @@ HAK_INLINE unsigned size_bin_class(size_t place)
     return (unsigned)(place / SIZE_BIN_BYTES);
 }
 
-/* offset / size_class_bytes[class_no], of an offset in a unit. */
+/* offset / size_class_bytes[class_no], of an offset in SIZE_SLAB_BYTES. */
 HAK_INLINE uint32_t size_blocks_before(uint32_t offset, unsigned class_no)
 {
     return (uint32_t)((uint64_t)offset * size_class_inverse[class_no] >> 32);

@@ -12,6 +12,7 @@
 #define FEW_WALKED 32 /* blocks of a free list at most: each is a line that may be far */
 
 static_assert(SLAB_MARKS >= UNIT_SIZE / 32, "but of the smallest class, blocks can be marked");
+static_assert(SLAB_UNITS_LONG * UNIT_SIZE == SIZE_SLAB_BYTES, "block numbers are exact so far");
 
 /* Words that have a mark, if any are. */
 static uint32_t mark_words(const struct slab *s)
@@ -19,13 +20,21 @@ static uint32_t mark_words(const struct slab *s)
     return s->capacity <= SLAB_MARKS ? (s->capacity + 63) / 64 : 0;
 }
 
-void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pages)
+static void set_units(struct slab *s, unsigned units)
+{
+    for (unsigned i = 0; i < units; i++)
+        atomic_store_explicit(&s[i].before, (uint8_t)i, memory_order_relaxed);
+    atomic_store_explicit(&s->units, (uint8_t)units, memory_order_relaxed);
+}
+
+void slab_init_owner(struct slab *s, char *base, unsigned units, unsigned class_no, bool has_pages)
 {
     size_t bytes = size_class_bytes[class_no];
+    set_units(s, units);
     s->base = base;
     s->free = NULL;
     s->free_count = 0;
-    s->capacity = (uint32_t)(UNIT_SIZE / bytes);
+    s->capacity = (uint32_t)(units * UNIT_SIZE / bytes);
     s->cut = (uint32_t)max_size(CUT_BYTES / bytes, has_pages ? CUT_BLOCKS : 1);
     s->marked = 0;
     for (uint32_t i = 0; i < mark_words(s); i++)

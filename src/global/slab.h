@@ -1,6 +1,8 @@
 /*
- * slab.h: a slab is one 64 KiB unit cut into blocks of one size class. This is its descriptor,
- * which lives apart from the blocks, in memory that is a slab descriptor for ever.
+ * slab.h: a slab is a unit of 64 KiB, or a row of four, cut into blocks of one size class. This is
+ * its descriptor, which lives apart from the blocks, in memory that is a slab descriptor for ever.
+ * Each unit has one: that of a long slab's first unit stands for the slab, and the others are FREE,
+ * and say how far from that they are.
  *
  * SYNCHRONIZATION. `owner` decides who may touch the rest:
  *
@@ -38,6 +40,8 @@ enum slab_state {
 #define SLAB_MARK_WORDS 32u
 #define SLAB_MARKS      (SLAB_MARK_WORDS * 64)
 
+#define SLAB_UNITS_LONG 4u /* of a long slab; it lies at a multiple of as many */
+
 /* A descriptor may be in as many shared stacks (global/shared.h). */
 #define SLAB_LINKS 2
 
@@ -50,9 +54,12 @@ struct slab {
         linked[SLAB_LINKS];    /* atomic: 0, or 1 + the class in whose shared stack it is */
     _Atomic(uint8_t) class_no; /* atomic: written by the owner, read by claimers and walkers */
     uint16_t unit;             /* constant: which unit of its segment */
+    _Atomic(uint8_t) before;   /* atomic, relaxed; who has the unit writes: how many of its slab lie
+                                  before it */
+    _Atomic(uint8_t) units;    /* atomic, relaxed; owner writes: of a first one: the slab's */
 
     /* Owner only; `used` and `carved` are read by walkers too. */
-    _Alignas(HAK_CACHE_LINE) char *base; /* owner only */
+    _Alignas(HAK_CACHE_LINE) char *base; /* owner only; who has a block may read it */
     struct block *free;                  /* owner only: a list of blocks that are not out */
     struct block *free_last;  /* owner only: the last of them; garbage if there are none */
     uint32_t free_count;      /* owner only: in the list */
@@ -83,7 +90,7 @@ HAK_INLINE struct slab_marks *slab_marks_of(struct slab *s)
  * them are done. */
 struct chain {
     struct block *first;
-    uint32_t last; /* bytes from the start of the unit to the last block */
+    int32_t last; /* bytes from the first block to the last */
     uint32_t count;
 };
 
@@ -91,7 +98,7 @@ static_assert(sizeof(struct chain) == 16, "it is passed in two registers");
 
 HAK_INLINE struct chain chain_make(struct block *first, const struct block *last, uint32_t count)
 {
-    return (struct chain){first, (uint32_t)((uintptr_t)last & (UNIT_SIZE - 1)), count};
+    return (struct chain){first, (int32_t)((const char *)last - (const char *)first), count};
 }
 
 HAK_INLINE struct chain chain_of_one(struct block *b)
@@ -101,7 +108,18 @@ HAK_INLINE struct chain chain_of_one(struct block *b)
 
 HAK_INLINE struct block *chain_last(struct chain chain)
 {
-    return (struct block *)(((uintptr_t)chain.first & ~(UNIT_SIZE - 1)) + chain.last);
+    return (struct block *)(void *)((char *)chain.first + chain.last);
+}
+
+/* The one that stands for the slab, given that of a unit that is pinned. */
+HAK_INLINE struct slab *slab_whole(struct slab *s)
+{
+    return s - atomic_load_explicit(&s->before, memory_order_relaxed);
+}
+
+HAK_INLINE unsigned slab_units(struct slab *s)
+{
+    return atomic_load_explicit(&s->units, memory_order_relaxed);
 }
 
 HAK_INLINE uint32_t slab_used(struct slab *s)
@@ -145,9 +163,9 @@ HAK_INLINE bool slab_has_room_owner(struct slab *s)
     return slab_has_free_owner(s) || slab_carved(s) < s->capacity;
 }
 
-/* Makes a slab of a unit that the caller has taken; the caller then publishes itself as its owner.
- * has_pages: the unit was in use before, so that to touch it costs no page faults. */
-void slab_init_owner(struct slab *s, char *base, unsigned class_no, bool has_pages);
+/* Makes a slab of units that the caller has taken; the caller then publishes itself as its owner.
+ * has_pages: they were in use before, so that to touch it costs no page faults. */
+void slab_init_owner(struct slab *s, char *base, unsigned units, unsigned class_no, bool has_pages);
 /* All blocks of the free list, in O(1), or all that are marked, or else some freshly cut ones: about
  * a page of them, or a few more if there are pages already. The slab must have room. */
 struct chain slab_take_owner(struct slab *s);
@@ -173,7 +191,7 @@ HAK_INLINE void slab_put_owner(struct slab *s, struct chain chain)
 /* The number of the block at p, or around it. */
 HAK_INLINE uint32_t slab_block_number(struct slab *s, const void *p)
 {
-    return size_blocks_before((uint32_t)((uintptr_t)p & (UNIT_SIZE - 1)), slab_class(s));
+    return size_blocks_before((uint32_t)((const char *)p - s->base), slab_class(s));
 }
 
 /* Says so, and aborts. */
@@ -204,7 +222,7 @@ HAK_INLINE void slab_mark_owner(struct slab *s, struct chain chain)
 HAK_INLINE bool slab_is_block_start(struct slab *s, const void *p)
 {
     uint32_t n = slab_block_number(s, p);
-    return n < slab_carved(s) && ((uintptr_t)p & (UNIT_SIZE - 1)) == n * slab_block_bytes(s);
+    return n < slab_carved(s) && (const char *)p == s->base + n * slab_block_bytes(s);
 }
 
 #endif

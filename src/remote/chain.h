@@ -19,14 +19,14 @@ static_assert(UNIT_SIZE / SIZE_GRANULE < (1u << CHAIN_COUNT_BITS),
 
 HAK_INLINE void chain_label(struct chain chain)
 {
-    chain.first->chain = (uint64_t)chain.last << CHAIN_COUNT_BITS | chain.count;
+    chain.first->chain = (uint64_t)(uint32_t)chain.last << CHAIN_COUNT_BITS | chain.count;
 }
 
 /* The labelled chain that starts at `first`. */
 HAK_INLINE struct chain chain_read(struct block *first)
 {
     uint64_t label = first->chain;
-    return (struct chain){first, (uint32_t)(label >> CHAIN_COUNT_BITS),
+    return (struct chain){first, (int32_t)(label >> CHAIN_COUNT_BITS),
                           (uint32_t)(label & ((1u << CHAIN_COUNT_BITS) - 1))};
 }
 

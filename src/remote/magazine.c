@@ -126,6 +126,23 @@ struct units magazine_take(struct magazine *m)
     return taken;
 }
 
+struct units magazine_take_row(struct magazine *m, unsigned count)
+{
+    struct units taken = {0};
+    for (unsigned i = 0; i < MAGAZINE_SEGMENTS && m->segment[i] != NULL && taken.units == 0; i++)
+        taken = segment_take_dirty_row(m->segment[i], count);
+    if (taken.units != 0)
+        return taken;
+    return m->count != 0 ? take_kept(m) : segment_take_for_slab(count);
+}
+
+void magazine_return_row(struct magazine *m, char *first, unsigned count, bool comes_again)
+{
+    struct segment *s = segment_of(first);
+    remember(m, s);
+    segment_return(s, segment_unit_of(first), count, comes_again);
+}
+
 static bool has(const struct magazine *m, const char *unit)
 {
     for (uint32_t i = 0; i < m->count; i++)

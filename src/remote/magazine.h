@@ -30,6 +30,11 @@ struct magazine {
     struct segment *segment[MAGAZINE_SEGMENTS]; /* owner only: returned to, the last one first */
 };
 
+/* `count` units in a row with memory in them, from where it returned some; else one that is kept; else
+ * as many as segment_take_for_slab gives. */
+struct units magazine_take_row(struct magazine *m, unsigned count);
+/* Of units whose words say UNIT_FREE. */
+void magazine_return_row(struct magazine *m, char *first, unsigned count, bool comes_again);
 /* A unit: of those that are kept, or as segment_take gives one, and some more of its segment are
  * kept. `units` is 0: there is no memory. */
 struct units magazine_take(struct magazine *m);

@@ -37,8 +37,9 @@ static bool is_small(uint32_t count, uint32_t most)
 static void slot_flush(struct outbuf *out, struct out_slot *slot, struct owned *o)
 {
     struct slab *s = slab_of(slot->first);
-    struct chain chain = {slot->first, slot->last * SIZE_GRANULE,
-                          outbuf_most[slab_class(s)] - slot->room};
+    char *unit = (char *)slot->first - (uintptr_t)slot->first % UNIT_SIZE;
+    struct block *last = (struct block *)(void *)(unit + slot->last * SIZE_GRANULE);
+    struct chain chain = chain_make(slot->first, last, outbuf_most[slab_class(s)] - slot->room);
     slot->unit = OUT_NO_UNIT; /* closed to outbuf_add, should a fork catch it before the next two */
     atomic_signal_fence(memory_order_seq_cst);
     slot->first = NULL;

@@ -8,13 +8,15 @@
 
 #include <limits.h>
 
-#define SCAN_MOST     8u    /* full slabs of a class whose remote stacks one search looks at; */
-#define SCAN_FEW      1u    /* the same, where others free little */
-#define UNITS_OF_LATE 4096u /* 256 MiB */
-#define GIVEN_UP_MOST 4u    /* slabs at once, where the bounds have become narrower */
-#define DISOWNED_MOST 64u   /* the same, of a class of which none is to be owned any more */
-#define JUDGED        4096u /* blocks that came back, until it is said who disturbs whom */
-#define OTHERS_PART   4u    /* if others have freed such a part of them, they do */
+#define SCAN_MOST     8u     /* full slabs of a class whose remote stacks one search looks at; */
+#define SCAN_FEW      1u     /* the same, where others free little */
+#define UNITS_OF_LATE 4096u  /* 256 MiB */
+#define GIVEN_UP_MOST 4u     /* slabs at once, where the bounds have become narrower */
+#define DISOWNED_MOST 64u    /* the same, of a class of which none is to be owned any more */
+#define JUDGED        4096u  /* blocks that came back, until it is said who disturbs whom */
+#define OTHERS_PART   4u     /* if others have freed such a part of them, they do */
+#define LONG_PART     MIB(4) /* in use by a heap: with less, no slab is long */
+#define LONG_ABOVE    KIB(2) /* bytes of a block, of which slabs may be long */
 #define POPS_MOST     64u /* SHARED slabs that one search tries: others may have claimed them all */
 
 void owned_init(struct owned *o, uintptr_t owner)
@@ -49,26 +51,26 @@ static void list_partial(struct owned *o, struct slab *s)
 {
     TAILQ_INSERT_HEAD(&o->partial[slab_class(s)], s, entry);
     o->idle_bytes += idle_bytes_of(s);
-    o->partial_count++;
+    o->partial_count += slab_units(s);
 }
 
 static void list_full(struct owned *o, struct slab *s)
 {
     TAILQ_INSERT_TAIL(&o->full[slab_class(s)], s, entry);
-    o->full_count++;
+    o->full_count += slab_units(s);
 }
 
 static void unlist_partial(struct owned *o, struct slab *s)
 {
     TAILQ_REMOVE(&o->partial[slab_class(s)], s, entry);
     o->idle_bytes -= idle_bytes_of(s);
-    o->partial_count--;
+    o->partial_count -= slab_units(s);
 }
 
 static void unlist_full(struct owned *o, struct slab *s)
 {
     TAILQ_REMOVE(&o->full[slab_class(s)], s, entry);
-    o->full_count--;
+    o->full_count -= slab_units(s);
 }
 
 /* ---- units ---- */
@@ -98,15 +100,18 @@ bool owned_returns(struct owned *o, size_t units)
 
 static void set_owner_word(struct owned *o, struct slab *s)
 {
-    registry_set_word(s->base, owned_token(o, slab_class(s)));
+    slab_set_words(s, owned_token(o, slab_class(s)));
 }
 
 /* Of a slab with no block out, in no list. */
 static void release_to_free(struct owned *o, struct slab *s, bool comes_again)
 {
-    registry_set_word(s->base, UNIT_FREE);
+    unsigned units = slab_units(s);
+    slab_set_words(s, UNIT_FREE);
     atomic_store_explicit(&s->owner, SLAB_FREE, memory_order_release);
-    if (comes_again && o->magazine.most != 0)
+    if (units > 1)
+        magazine_return_row(&o->magazine, s->base, units, comes_again);
+    else if (comes_again && o->magazine.most != 0)
         magazine_put(&o->magazine, s->base);
     else
         magazine_return(&o->magazine, s->base, comes_again);
@@ -117,7 +122,7 @@ static bool release_if_empty(struct owned *o, struct slab *s)
 {
     if (slab_used(s) != 0)
         return false;
-    release_to_free(o, s, owned_returns(o, 1));
+    release_to_free(o, s, owned_returns(o, slab_units(s)));
     return true;
 }
 
@@ -225,7 +230,7 @@ static void give_up(struct owned *o, struct slab *s)
 {
     uintptr_t nobodys = unit_word(0, slab_class(s));
     if (registry_word(s->base) != nobodys)
-        registry_set_word(s->base, nobodys);
+        slab_set_words(s, nobodys);
     let_go(o, s);
 }
 
@@ -280,7 +285,7 @@ static void learn(struct owned *o, struct slab *s)
 {
     bool was_own = !owns_none(o, slab_class(s)) && !slab_has_room_owner(s);
     if (o->undisturbed && was_own && o->full_learned < OWNED_MOST)
-        o->full_learned++;
+        o->full_learned += slab_units(s);
 }
 
 /* How many more might have gone. */
@@ -298,12 +303,26 @@ static unsigned disown_some(struct owned *o, unsigned class_no, unsigned most)
     return most;
 }
 
+static void set_bounds(struct owned *o)
+{
+    size_t part = o->part = segment_used_bytes_a_heap();
+    size_t slabs = o->undisturbed ? min_size(OWNED_PARTS * part / UNIT_SIZE, OWNED_MOST)
+                                  : part / UNIT_SIZE / OWNED_SHARE;
+    o->count_most = (uint32_t)max_size(slabs, OWNED_LEAST);
+    o->claim_most = o->undisturbed ? SIZE_MAX : part / OWNED_IDLE_SHARE;
+    o->idle_most = max_size(o->claim_most, OWNED_IDLE_LEAST);
+    size_t units = segment_purge_limit() != 0 ? part / UNIT_SIZE / OWNED_SPARE_SHARE : 0;
+    magazine_bound(&o->magazine, (uint32_t)min_size(units, MAGAZINE_MOST));
+}
+
 /* The caller's slab, if it has one, is in no list. */
 void owned_keep_bounds(struct owned *o, unsigned class_no)
 {
     struct slab *s;
     if (owns_none(o, class_no))
         disown_some(o, class_no, DISOWNED_MOST);
+    if (has_many(o))
+        set_bounds(o); /* use may have grown since the last look around */
     for (unsigned tries = GIVEN_UP_MOST; tries > 0 && (s = unlist_beyond(o, class_no)) != NULL;
          tries--)
         give_up(o, s);
@@ -333,14 +352,7 @@ static void judge(struct owned *o)
 void owned_look_around(struct owned *o)
 {
     judge(o);
-    size_t part = o->part = segment_used_bytes_a_heap();
-    size_t slabs = o->undisturbed ? min_size(OWNED_PARTS * part / UNIT_SIZE, OWNED_MOST)
-                                  : part / UNIT_SIZE / OWNED_SHARE;
-    o->count_most = (uint32_t)max_size(slabs, OWNED_LEAST);
-    o->claim_most = o->undisturbed ? SIZE_MAX : part / OWNED_IDLE_SHARE;
-    o->idle_most = max_size(o->claim_most, OWNED_IDLE_LEAST);
-    size_t units = segment_purge_limit() != 0 ? part / UNIT_SIZE / OWNED_SPARE_SHARE : 0;
-    magazine_bound(&o->magazine, (uint32_t)min_size(units, MAGAZINE_MOST));
+    set_bounds(o);
 }
 
 void owned_begin(struct owned *o)
@@ -592,15 +604,26 @@ static struct slab *find_shared(struct owned *o, unsigned class_no, unsigned pop
     return NULL;
 }
 
+/* A unit has few of the larger blocks. */
+static unsigned units_wanted(const struct owned *o, unsigned class_no)
+{
+    bool is_long =
+        !owns_none(o, class_no) && o->part >= LONG_PART && size_class_bytes[class_no] > LONG_ABOVE;
+    return is_long ? SLAB_UNITS_LONG : 1;
+}
+
 static struct slab *find_free(struct owned *o, unsigned class_no)
 {
-    struct units taken = magazine_take(&o->magazine);
+    unsigned units = units_wanted(o, class_no);
+    struct units taken =
+        units > 1 ? magazine_take_row(&o->magazine, units) : magazine_take(&o->magazine);
     if (taken.units == 0)
         return NULL;
     struct slab *s = &taken.segment->slab[taken.first];
-    owned_takes(o, 1);
-    o->fresh += taken.zeroed;
-    slab_init_owner(s, segment_unit(taken.segment, taken.first), class_no, !taken.zeroed);
+    owned_takes(o, taken.units);
+    o->fresh += taken.zeroed ? taken.units : 0;
+    slab_init_owner(s, segment_unit(taken.segment, taken.first), taken.units, class_no,
+                    !taken.zeroed);
     atomic_store_explicit(&s->owner, owned_token(o, class_no), memory_order_release);
     set_owner_word(o, s);
     list_partial(o, s);

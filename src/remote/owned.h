@@ -36,8 +36,8 @@
 TAILQ_HEAD(slab_list, slab);
 
 #define OWNED_TAKEN_LEAST 2u  /* a heap that comes again takes as large a part of what it returns */
-#define OWNED_FULL_MOST   16u /* slabs that have no block left */
-#define OWNED_LEAST       16u /* slabs that a heap may own, in any case */
+#define OWNED_FULL_MOST   16u /* units of slabs that have no block left */
+#define OWNED_LEAST       16u /* units of slabs that a heap may own, in any case */
 #define OWNED_SHARE       8   /* else such a part of all units in use, by the number of heaps */
 #define OWNED_MOST        2048u  /* the same, for who is undisturbed */
 #define OWNED_PARTS       2u     /* and so many times all units in use, by the number of heaps */
@@ -49,17 +49,18 @@ struct owned {
     uintptr_t owner; /* constant: who its tokens say (global/unit_word.h) */
     struct slab_list partial[SIZE_CLASS_COUNT]; /* owner only */
     struct slab_list full[SIZE_CLASS_COUNT];    /* owner only */
-    uint32_t full_count, partial_count;         /* owner only: slabs, over all classes */
-    size_t idle_bytes;   /* owner only: of free blocks in the partial slabs */
-    uint32_t count_most; /* owner only: slabs that it may own, as of the last look around */
-    size_t idle_most;    /* owner only: idle bytes beyond which slabs are given up */
-    size_t claim_most;   /* owner only: the same, beyond which none is claimed for a few blocks */
+    uint32_t full_count, partial_count;         /* owner only: units of slabs, over all classes */
+    size_t idle_bytes; /* owner only: of free blocks in the partial slabs */
+    uint32_t
+        count_most;    /* owner only: units of slabs that it may own, as of the last look around */
+    size_t idle_most;  /* owner only: idle bytes beyond which slabs are given up */
+    size_t claim_most; /* owner only: the same, beyond which none is claimed for a few blocks */
     size_t part; /* owner only: bytes in use, by the number of heaps, as of the last look around */
     size_t taken, returned;   /* owner only: units, of late: older ones count by halves */
     uint32_t own_back;        /* owner only: blocks of late that it freed itself, of any slab */
     uint32_t others_back;     /* owner only: the same, that others freed into what it owns */
     bool undisturbed;         /* owner only: these are few */
-    uint32_t full_learned;    /* owner only: full slabs that it may own while it is undisturbed */
+    uint32_t full_learned;    /* owner only: the same of full ones, while it is undisturbed */
     uint32_t fresh;           /* owner only: new units taken, since it was last set to 0 */
     struct magazine magazine; /* owner only */
     uint64_t deposits;        /* owner only: a bit for each class of which it owns no slab */
@@ -85,7 +86,7 @@ HAK_INLINE bool owned_has(const struct owned *o, struct slab *s)
     return is_token_of(o, atomic_load_explicit(&s->owner, memory_order_relaxed));
 }
 
-/* Slabs, over all classes. */
+/* Units of slabs, over all classes. */
 HAK_INLINE uint32_t owned_count(const struct owned *o)
 {
     return o->full_count + o->partial_count;
