@@ -129,6 +129,12 @@ static void keep_middle(void)
     keep_many(MIDDLE, 100);
 }
 
+/* So much that slabs are long. */
+static void keep_much(void)
+{
+    keep_many(MIDDLE, 800);
+}
+
 /* None of them stays with the process, however use swings. */
 static void keep_runs(void)
 {
@@ -430,6 +436,10 @@ static const struct scenario scenarios[] = {
      .expects = "find_freed_into drain chain_read "},
     {"refill: a shared slab", prepare_shared, malloc_middle, drop_kept, NULL,
      .expects = "find_shared pop_by claim_owner "},
+    {"refill: a long slab", keep_much, malloc_middle, drop_kept, NULL,
+     .expects = "segment_take_for_slab ", .from = "magazine_take_row "},
+    {"bin overflow: a long slab", keep_much, free_one, drop_kept, NULL,
+     .expects = "magazine_return_row ", .from = "magazine_return_row "},
     {"run, new segment", give_small, malloc_run, nothing, NULL,
      .expects = "run_alloc take_from_new registry_publish open_units os_map_aligned ",
      .from = "take_from_new "},
