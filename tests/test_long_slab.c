@@ -234,6 +234,33 @@ static void test_it_is_taken_where_it_was_returned(void **state)
     magazine_return_row(&o.magazine, segment_unit(row.segment, row.first), UNITS, true);
 }
 
+/* A descriptor that is linked in a stack of the class that it was of loses that, wherever it lies in
+ * the row. */
+static void test_stale_links_are_undone(void **state)
+{
+    (void)state;
+    const uint64_t a_row = 0xf;
+    free_units_of_a_segment(a_row);
+    struct slab *first = owned_find(&o, SMALL);
+    while (slab_has_room_owner(first))
+        owned_take(&o, first);
+    struct slab *second = owned_find(&o, SMALL);
+    assert_ptr_equal(second, first + 1);
+    struct chain of_second = owned_take_few(&o, second, 0);
+    assert_int_equal(atomic_load(&second->linked[0]), SMALL + 1);
+    owned_push_remote(&o, second, of_second);
+    assert_int_equal(atomic_load(&second->owner), SLAB_FREE);
+    uint32_t used_of_first = slab_used(first);
+    for (uint32_t i = 0; i < used_of_first; i++)
+        owned_push_remote(
+            &o, first, chain_of_one((struct block *)(first->base + i * size_class_bytes[SMALL])));
+    struct slab *s = find_long();
+    assert_ptr_equal(s, first);
+    assert_int_equal(atomic_load(&second->linked[0]), 0);
+    owned_push_remote(&o, s, owned_take_few(&o, s, 0));
+    take_whole_again(a_row);
+}
+
 /* A thread vanished while it made one, or gave one back. */
 static void test_what_was_on_its_way_is_taken_back(void **state)
 {
@@ -266,6 +293,7 @@ int main(void)
         TEST(test_memory_goes_before_length),
         TEST(test_a_row_lies_at_a_multiple_of_its_length),
         TEST(test_it_is_taken_where_it_was_returned),
+        TEST(test_stale_links_are_undone),
         TEST(test_what_was_on_its_way_is_taken_back),
     };
     return RUN_TESTS(tests);

@@ -117,6 +117,58 @@ static void test_who_is_not_idle_keeps_its_slabs(void **state)
     finish(thread);
 }
 
+/* All full, and its own: it has made and dropped as many before. */
+static void *fill_and_wait(void *unused)
+{
+    for (int turn = 0; turn < 4; turn++) {
+        for (size_t i = 0; i < BLOCKS; i++)
+            block[i] = hak_malloc(BLOCK);
+        for (size_t i = 0; turn < 3 && i < BLOCKS; i++)
+            hak_free(block[i]);
+    }
+    other = heap_current;
+    pthread_barrier_wait(&all_here);
+    pthread_barrier_wait(&all_here);
+    return unused;
+}
+
+static void free_blocks(size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++)
+        hak_free(block[i]);
+}
+
+/* Who only frees, and takes nothing new, makes them free for all. */
+static void test_what_is_freed_into_slabs_of_a_sleeper_is_free(void **state)
+{
+    (void)state;
+    hak_malloc_trim(0);
+    pthread_t thread = start(fill_and_wait, NULL);
+    uint32_t owned = owned_count(&other->owned);
+    assert_true(owned > SLABS * 3 / 4);
+    free_blocks(0, BLOCKS / 4); /* it is looked at first */
+    assert_in_range(owned_count(&other->owned), owned - 16, owned);
+    usleep(2000);
+    free_blocks(BLOCKS / 4, BLOCKS);
+    assert_in_range(owned_count(&other->owned), 0, SLABS / 8);
+    finish(thread);
+}
+
+/* But not as long as it comes to slow paths. */
+static void test_who_is_awake_takes_its_own_back(void **state)
+{
+    (void)state;
+    hak_malloc_trim(0);
+    pthread_t thread = start(fill_and_wait, NULL);
+    uint32_t owned = owned_count(&other->owned);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        atomic_store(&other->now, processor_clock());
+        hak_free(block[i]);
+    }
+    assert_in_range(owned_count(&other->owned), owned - 32, owned);
+    finish(thread);
+}
+
 static void test_trimming_takes_it_at_once(void **state)
 {
     (void)state;
@@ -294,6 +346,8 @@ int main(void)
         cmocka_unit_test(test_what_an_idle_thread_keeps_is_taken),
         cmocka_unit_test(test_runs_of_an_idle_thread_are_taken),
         cmocka_unit_test(test_who_is_not_idle_keeps_its_slabs),
+        cmocka_unit_test(test_what_is_freed_into_slabs_of_a_sleeper_is_free),
+        cmocka_unit_test(test_who_is_awake_takes_its_own_back),
         cmocka_unit_test(test_trimming_takes_it_at_once),
         cmocka_unit_test(test_a_seized_heap_is_not_waited_for),
         cmocka_unit_test(test_fast_paths_need_no_slabs),

@@ -621,16 +621,62 @@ static void test_who_is_undisturbed_learns_to_keep_full_ones(void **state)
     assert_int_equal(b.full_learned, OWNED_FULL_MOST);
 }
 
-/* A class of which it owns none is not kept, however often that is claimed. */
-static void test_what_is_not_owned_teaches_nothing(void **state)
+/* It has not given these up, however often it claims some. */
+static void test_what_others_gave_up_teaches_nothing(void **state)
+{
+    (void)state;
+    static struct block *blocks[TURN];
+    struct slab *slabs[TURN];
+    b.undisturbed = true;
+    b.claim_most = b.idle_most = SIZE_MAX;
+    b.count_most = 2 * TURN;
+    for (int i = 0; i < TURN; i++)
+        slabs[i] = use_up(&a, CLASS, &blocks[i]);
+    assert_int_equal(owner_of(slabs[0]), SLAB_UNOWNED);
+    assert_true(owned_put_or_claim(&b, slabs[0], pop(&blocks[0])));
+    assert_int_equal(b.full_learned, OWNED_FULL_MOST);
+    owned_disown_all(&a);
+    for (int i = 0; i < TURN; i++)
+        free_rest(&b, slabs[i], blocks[i]);
+}
+
+/* So that who goes on, and allocates nothing of the class, takes back what others free. */
+static void test_full_ones_are_looked_at(void **state)
+{
+    (void)state;
+    enum { COUNT = 8 };
+    struct block *blocks[COUNT];
+    struct slab *slabs[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        slabs[i] = use_up(&b, CLASS, &blocks[i]);
+    for (int i = 1; i < COUNT; i++)
+        free_rest(&a, slabs[i], blocks[i]);
+    owned_look_at_oldest(&b, CLASS); /* the first, of which none is back, goes to the end */
+    owned_look_at_oldest(&b, CLASS);
+    owned_look_at_oldest(&b, CLASS);
+    for (int i = 1; i < COUNT; i++)
+        assert_int_equal(owner_of(slabs[i]), SLAB_FREE);
+    assert_int_equal(b.full_count, 1);
+    free_rest(&b, slabs[0], blocks[0]);
+}
+
+/* Of all chains that go to others' slabs those are counted that go to one of them, for a while. */
+static void test_what_waits_for_one_owner_is_counted(void **state)
 {
     (void)state;
     struct block *blocks;
-    struct slab *s = abandon(&blocks);
-    b.undisturbed = true;
-    owned_set_none(&b, CLASS, true);
-    owned_push_remote(&b, s, pop(&blocks));
-    assert_int_equal(b.full_learned, OWNED_FULL_MOST);
+    struct slab *s = use_up(&b, CLASS, &blocks);
+    owned_set_none(&a, CLASS, true);
+    while (a.waits == 0 && blocks != NULL && blocks->next != NULL) {
+        owned_push_remote(&a, s, pop(&blocks));
+        a.pushed += 64;
+    }
+    assert_true(a.awaited == b.owner && a.waits == 1 && a.awaited_class == CLASS);
+    owned_push_remote(&a, s, pop(&blocks));
+    assert_int_equal(a.waits, 2);
+    owned_disown_all(&b);
+    owned_push_remote(&a, s, pop(&blocks)); /* into nobody's: none waits */
+    assert_int_equal(a.waits, 2);
     free_rest(&a, s, blocks);
 }
 
@@ -1290,7 +1336,9 @@ int main(void)
         TEST(test_what_is_not_wanted_any_more_goes_by_and_by),
         TEST(test_who_is_undisturbed_owns_much),
         TEST(test_who_is_undisturbed_learns_to_keep_full_ones),
-        TEST(test_what_is_not_owned_teaches_nothing),
+        TEST(test_what_others_gave_up_teaches_nothing),
+        TEST(test_full_ones_are_looked_at),
+        TEST(test_what_waits_for_one_owner_is_counted),
         TEST(test_what_is_claimed_for_a_few_blocks_is_bounded),
         TEST(test_who_owns_too_many_gives_some_up),
         TEST(test_the_bound_grows_with_use),

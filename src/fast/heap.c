@@ -41,6 +41,7 @@
 #define GROWN_USE      MIB(4)     /* in use by a heap: with more, no bin of Tiny blocks grows */
 #define PASSED_MOST    (1u << 30) /* blocks that are counted */
 #define PARKED_BYTES   MIB(16)    /* free blocks in all parked heaps together */
+#define HEAPS_NUMBERED 4096u      /* that are found by their owners */
 #define CLOCKS_QUICK   1u         /* of processor_clock: about 0.1 ms */
 #define CLOCKS_LONG    4096u      /* less than a second */
 #define CLOCKS_IDLE    1024u      /* about a tenth of a second */
@@ -55,7 +56,9 @@ static _Atomic(size_t) parked_bytes;  /* atomic, relaxed: what the parked heaps 
 static _Atomic(int32_t) parked_count; /* atomic, relaxed */
 static _Atomic(struct heap *) all;    /* atomic, push only */
 static _Atomic(uint32_t) heaps_made;  /* atomic, relaxed: numbers given out */
-static _Atomic(uint32_t) generation;  /* atomic, relaxed: forks since the first process */
+static _Atomic(struct heap *)
+    numbered[HEAPS_NUMBERED];        /* constant once set (release): by their numbers */
+static _Atomic(uint32_t) generation; /* atomic, relaxed: forks since the first process */
 
 /* ---- making and finding ---- */
 
@@ -313,6 +316,8 @@ static struct heap *heap_make(void)
     owned_init(&h->owned, owner);
     set_busy(h);
     segment_count_heaps(1);
+    if (unit_owner_number(owner) < HEAPS_NUMBERED)
+        atomic_store_explicit(&numbered[unit_owner_number(owner)], h, memory_order_release);
     h->all_next = atomic_load_explicit(&all, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&all, &h->all_next, h, memory_order_release,
                                                   memory_order_relaxed))
@@ -449,7 +454,7 @@ static bool is_same_unit(const struct block *a, const struct block *b)
     return ((uintptr_t)a ^ (uintptr_t)b) >> UNIT_SHIFT == 0;
 }
 
-/* The blocks at the start of the list that are of one slab. */
+/* The blocks at the start of the list that are of one unit, and so of one slab. */
 static struct chain same_slab(struct block *first, int32_t most)
 {
     struct block *last = first;
@@ -491,7 +496,7 @@ static int32_t flush_some(struct heap *h, struct bin *bin, int32_t most)
     return (int32_t)chain.count;
 }
 
-/* False: the block at the head is not alone of its slab there, or does not go back just so. Most do
+/* False: the block at the head is not alone of its unit there, or does not go back just so. Most do
  * where a large structure is dropped in an order of its own: the shorter the way of each, the more
  * of their misses overlap. */
 HAK_INLINE bool flush_one(struct heap *h, struct bin *bin, size_t bytes)
@@ -731,6 +736,18 @@ void heap_retire(struct heap *entered)
 }
 
 /* ---- taking from idle heaps ---- */
+
+struct heap *heap_of_owner(uintptr_t owner)
+{
+    uintptr_t number = unit_owner_number(owner);
+    return number < HEAPS_NUMBERED ? atomic_load_explicit(&numbered[number], memory_order_acquire)
+                                   : NULL;
+}
+
+uint16_t heap_now(const struct heap *h)
+{
+    return now_of(h);
+}
 
 struct heap *heap_first(void)
 {

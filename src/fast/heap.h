@@ -49,6 +49,15 @@ struct bin {
 
 static_assert(sizeof(struct bin) == SIZE_BIN_BYTES, "places are scaled by it");
 
+/* A heap in whose slabs much waits that others have freed. */
+struct watched {
+    struct heap *heap; /* NULL: none */
+    uint16_t now;      /* its `now` when it was first looked at */
+    uint16_t at;       /* the processor_clock then */
+};
+
+#define HEAP_WATCHED 8u
+
 struct heap {
     struct bin bin[SIZE_CLASS_COUNT]; /* owner only; first: offsets are from the heap */
     uintptr_t strange; /* constant: unit_strange_bits of its number; all bits in a sentinel */
@@ -60,10 +69,12 @@ struct heap {
     uint8_t demand[SIZE_CLASS_COUNT];   /* owner only: how often it ran out quickly */
     uint32_t passed[SIZE_CLASS_COUNT];  /* owner only: blocks that did not fit, of late */
     uint16_t ran_out[SIZE_CLASS_COUNT]; /* owner only: when, by `now` */
-    size_t grown;          /* owner only: bytes by which bins may hold more than at first */
-    uint32_t refills;      /* owner only: a count */
-    uint32_t flushes;      /* owner only: the same, of heap_flush_full */
-    uint32_t larges;       /* owner only: runs and whales that came and went, since the last look */
+    size_t grown;     /* owner only: bytes by which bins may hold more than at first */
+    uint32_t refills; /* owner only: a count */
+    uint32_t flushes; /* owner only: the same, of heap_flush_full */
+    uint32_t larges;  /* owner only: runs and whales that came and went, since the last look */
+    struct watched watched[HEAP_WATCHED]; /* owner only: who may be idle */
+    uint32_t watched_next;                /* owner only: of these, in turn */
     uint32_t brief;        /* owner only: how many more runs may come and go by the short way */
     _Atomic(uint16_t) now; /* atomic, relaxed; owner writes: processor_clock at the last slow path
                               that asked it */
@@ -238,6 +249,9 @@ HAK_INLINE bool heap_in_demand(const struct heap *h, unsigned class_no)
     return h->demand[class_no] == DEMAND_MOST;
 }
 
+/* Whose slabs have this owner in their words; NULL: it is one of too many. */
+struct heap *heap_of_owner(uintptr_t owner);
+
 /* Everything the heap holds goes back to its slabs, and the slabs to whoever wants them. */
 void heap_dissolve(struct heap *h);
 /* Dissolves the parked heaps; false if there were none. */
@@ -256,8 +270,10 @@ void heap_retire(struct heap *entered);
 
 /* The first of the list of all heaps that there ever were; NULL: none yet. */
 struct heap *heap_first(void);
-/* Whether the heap's thread is in no slow path, and has not refilled a bin, or flushed one in
- * demand, for about a tenth of a second. */
+/* When its thread last refilled a bin, or flushed one in demand, by processor_clock. */
+uint16_t heap_now(const struct heap *h);
+/* Whether the heap's thread is in no slow path, and has done neither for about a tenth of a
+ * second. */
 bool heap_is_idle(struct heap *h, uint16_t now);
 /* Whether there is something to be had of it. */
 HAK_INLINE bool heap_keeps_any(struct heap *h)

@@ -52,6 +52,52 @@ void relief_look(struct heap *h, unsigned class_no)
     h->owned.fresh = any ? RELIEF_EACH - 1 : 0;
 }
 
+/* ---- who comes for what is freed into its slabs ---- */
+
+static void watch(struct watched *w, struct heap *other)
+{
+    *w = (struct watched){other, heap_now(other), processor_clock()};
+}
+
+/* It was watched before, or the oldest place is for it. */
+static struct watched *watched_place(struct heap *h, const struct heap *other)
+{
+    for (unsigned i = 0; i < HEAP_WATCHED; i++)
+        if (h->watched[i].heap == other)
+            return &h->watched[i];
+    return &h->watched[h->watched_next % HEAP_WATCHED];
+}
+
+/* If its thread has come to no slow path since. */
+static void relieve_watched(struct heap *h, struct watched *w)
+{
+    if (w->heap == NULL || (uint16_t)(processor_clock() - w->at) < RELIEF_CLOCKS)
+        return;
+    if (heap_now(w->heap) != w->now)
+        watch(w, w->heap);
+    else if (!relieve(w->heap, h->owned.awaited_class))
+        w->heap = NULL;
+}
+
+void relief_look_at_awaited(struct heap *h)
+{
+    struct heap *other = heap_of_owner(h->owned.awaited);
+    h->owned.waits = 0;
+    if (other == NULL)
+        return;
+    struct watched *w = watched_place(h, other);
+    if (w->heap != other)
+        watch(w, other);
+    else
+        relieve_watched(h, w);
+    relief_of_watched(h);
+}
+
+void relief_of_watched(struct heap *h)
+{
+    relieve_watched(h, &h->watched[++h->watched_next % HEAP_WATCHED]);
+}
+
 bool relief_all(void)
 {
     bool any = false;

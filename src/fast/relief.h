@@ -5,7 +5,9 @@
  * since it sleeps or lives in its bins, nobody else could use them, however much that is. So
  * whoever takes new units looks now and then at some other heaps; one that has been idle for
  * about a tenth of a second it seizes, and gives up some of its slabs. With memory out, or for
- * malloc_trim, all that are in no slow path at the moment are relieved, idle or not.
+ * malloc_trim, all that are in no slow path at the moment are relieved, idle or not. And who frees
+ * much into the slabs of one other heap looks whether its thread comes for that: else what it had
+ * would stay, whole, with a process that goes idle then.
  *
  * Bins, and frees on their way in the out-buffer, stay: the thread comes to these without a slow
  * path.
@@ -30,5 +32,20 @@ HAK_INLINE bool relief_is_due(const struct heap *h)
 void relief_look(struct heap *h, unsigned class_no);
 /* All slabs and runs of all heaps that are in no slow path. False: there were none. */
 bool relief_all(void);
+
+#define RELIEF_WAITS  64u /* chains freed into the slabs of one other heap */
+#define RELIEF_CLOCKS 2u  /* of processor_clock: 0.1 ms at least */
+
+/* The heap in whose slabs so much of what h frees waits may be of a thread that comes to no slow path
+ * any more. If it has come to none since an earlier look, it is relieved of some. */
+void relief_look_at_awaited(struct heap *h);
+/* The same of one that was looked at earlier; by turns. */
+void relief_of_watched(struct heap *h);
+
+HAK_INLINE void relief_if_awaited(struct heap *h)
+{
+    if (HAK_UNLIKELY(h->owned.waits >= RELIEF_WAITS))
+        relief_look_at_awaited(h);
+}
 
 #endif

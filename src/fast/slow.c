@@ -94,10 +94,13 @@ static void *small_alloc(struct heap *h, unsigned class_no)
 {
     outbuf_tick(&h->out, &h->owned);
     heap_begin_refill(h);
-    if (h->refills % REFILLS_A_PURGE == 0)
+    if (h->refills % REFILLS_A_PURGE == 0) {
+        relief_of_watched(h);
         purge_some(0);
+    }
     if (HAK_UNLIKELY(relief_is_due(h)))
         relief_look(h, class_no);
+    relief_if_awaited(h);
     if (h->bin[class_no].head == NULL && !refill_or_give_back(h, class_no))
         return NULL;
     return heap_pop(h, SIZE_BIN_PLACE(class_no));
@@ -332,6 +335,7 @@ static int32_t overflow_count(const struct heap *h, unsigned class_no)
 static void flush_overflow(struct heap *h, unsigned class_no)
 {
     outbuf_tick(&h->out, &h->owned);
+    relief_if_awaited(h);
     if (heap_in_demand(h, class_no)) {
         heap_flush_full(h, class_no);
         return;
@@ -440,6 +444,8 @@ static void free_slowly(void *p, struct heap *entered, uintptr_t word)
     COUNT(free_slow);
     struct heap *h = heap_open(entered);
     free_by_word(h, p, word);
+    if (h != NULL)
+        relief_if_awaited(h);
     heap_close(entered, h);
 }
 

@@ -587,11 +587,10 @@ struct units segment_take_for_slab(unsigned count)
     struct search row = search_row(count, DIRTY_LOOKS_RUN);
     struct units taken = {0};
     long dirty = segment_dirty_units();
+    row.clean = dirty == 0 ? ALL_UNITS : 0;
     if (dirty == 0)
-        row.clean = ALL_UNITS;
-    if (count > 1 && dirty == 0)
         taken = search_groups(&row, group_count());
-    else if (count > 1 && dirty >= (long)count)
+    else if (dirty >= (long)count)
         taken = search_dirty(&row);
     return taken.units != 0 ? taken : take(1, UNIT_SIZE, count);
 }

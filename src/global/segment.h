@@ -54,7 +54,7 @@ struct units {
  * of two, at most SEGMENT_SIZE). Maps a new segment if need be, but not for more than half of one
  * and less than three quarters. */
 struct units segment_take(unsigned count, size_t alignment);
-/* For a slab of `count` units (a power of two), or of one: a row with memory in it; or if there is
+/* For a slab of `count` units (a power of two, 2 or more): a row with memory in it; or if there is
  * no memory in free units, any row; or else one unit. As segment_take has them, but rows lie at
  * multiples of their length, so that blocks of a class lie alike in pages, each time. */
 struct units segment_take_for_slab(unsigned count);

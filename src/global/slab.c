@@ -20,18 +20,21 @@ static uint32_t mark_words(const struct slab *s)
     return s->capacity <= SLAB_MARKS ? (s->capacity + 63) / 64 : 0;
 }
 
-static void set_units(struct slab *s, unsigned units)
+static void set_units(struct slab *s, unsigned units, unsigned class_no)
 {
-    for (unsigned i = 0; i < units; i++)
+    for (unsigned i = 0; i < units; i++) {
         atomic_store_explicit(&s[i].before, (uint8_t)i, memory_order_relaxed);
+        atomic_store_explicit(&s[i].class_no, (uint8_t)class_no, memory_order_relaxed);
+    }
     atomic_store_explicit(&s->units, (uint8_t)units, memory_order_relaxed);
 }
 
 void slab_init_owner(struct slab *s, char *base, unsigned units, unsigned class_no, bool has_pages)
 {
     size_t bytes = size_class_bytes[class_no];
-    set_units(s, units);
+    set_units(s, units, class_no);
     s->base = base;
+    atomic_store_explicit(&s->full_of, 0, memory_order_relaxed);
     s->free = NULL;
     s->free_count = 0;
     s->capacity = (uint32_t)(units * UNIT_SIZE / bytes);
@@ -41,7 +44,6 @@ void slab_init_owner(struct slab *s, char *base, unsigned units, unsigned class_
         slab_marks_of(s)->word[i] = 0;
     slab_set_used_owner(s, 0);
     atomic_store_explicit(&s->carved, 0, memory_order_relaxed);
-    atomic_store_explicit(&s->class_no, (uint8_t)class_no, memory_order_relaxed);
 }
 
 void slab_freed_twice(const struct block *b)

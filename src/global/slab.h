@@ -58,6 +58,10 @@ struct slab {
                                   before it */
     _Atomic(uint8_t) units;    /* atomic, relaxed; owner writes: of a first one: the slab's */
 
+    _Atomic(uintptr_t)
+        full_of; /* atomic, relaxed; owner writes: who gave it up since it had too many
+                                   full ones; 0: nobody */
+
     /* Owner only; `used` and `carved` are read by walkers too. */
     _Alignas(HAK_CACHE_LINE) char *base; /* owner only; who has a block may read it */
     struct block *free;                  /* owner only: a list of blocks that are not out */

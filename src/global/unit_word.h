@@ -52,6 +52,12 @@ HAK_INLINE uintptr_t unit_owner(uintptr_t number)
     return (number | complement << UNIT_NUMBER_BITS) << UNIT_OFFSET_BITS;
 }
 
+/* owner: of somebody. */
+HAK_INLINE uintptr_t unit_owner_number(uintptr_t owner)
+{
+    return owner >> UNIT_OFFSET_BITS & (UNIT_NUMBERS - 1);
+}
+
 /* Of a slab. owner: what unit_owner says, or 0 for nobody. */
 HAK_INLINE uintptr_t unit_word(uintptr_t owner, unsigned class_no)
 {

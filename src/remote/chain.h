@@ -14,7 +14,7 @@
 
 #define CHAIN_COUNT_BITS 16
 
-static_assert(UNIT_SIZE / SIZE_GRANULE < (1u << CHAIN_COUNT_BITS),
+static_assert(SIZE_SLAB_BYTES / SIZE_GRANULE < (1u << CHAIN_COUNT_BITS),
               "a slab's blocks can be counted");
 
 HAK_INLINE void chain_label(struct chain chain)

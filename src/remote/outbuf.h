@@ -1,5 +1,5 @@
 /*
- * outbuf.h: blocks on their way to slabs that are not the heap's own, gathered by slab, so that a
+ * outbuf.h: blocks on their way to slabs that are not the heap's own, gathered by unit, so that a
  * chain of them costs one CAS.
  *
  * A slot is found by the block's unit, without a look at any descriptor. What the buffer holds is

@@ -14,8 +14,10 @@
 #define GIVEN_UP_MOST 4u     /* slabs at once, where the bounds have become narrower */
 #define DISOWNED_MOST 64u    /* the same, of a class of which none is to be owned any more */
 #define JUDGED        4096u  /* blocks that came back, until it is said who disturbs whom */
+#define FULL_LOOKS    4u     /* full slabs into which others have freed, at once */
 #define OTHERS_PART   4u     /* if others have freed such a part of them, they do */
-#define LONG_PART     MIB(4) /* in use by a heap: with less, no slab is long */
+#define PUSHED_MOST   256u   /* chains to others than the one that is looked at */
+#define LONG_PART     MIB(4) /* in use, by the number of heaps: with less, no slab is long */
 #define LONG_ABOVE    KIB(2) /* bytes of a block, of which slabs may be long */
 #define POPS_MOST     64u /* SHARED slabs that one search tries: others may have claimed them all */
 
@@ -33,6 +35,8 @@ void owned_init(struct owned *o, uintptr_t owner)
     o->undisturbed = false;
     o->full_learned = OWNED_FULL_MOST;
     o->fresh = 0;
+    o->awaited = 0;
+    o->waits = o->pushed = 0;
     o->deposits = ~(uint64_t)0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
         TAILQ_INIT(&o->partial[i]);
@@ -264,6 +268,7 @@ static struct slab *unlist_beyond(struct owned *o, unsigned class_no)
     struct slab *s = TAILQ_FIRST(&o->full[class_no]);
     if (s != NULL && has_many_full(o)) {
         unlist_full(o, s);
+        atomic_store_explicit(&s->full_of, o->owner, memory_order_relaxed);
         return s;
     }
     s = TAILQ_LAST(&o->partial[class_no], slab_list);
@@ -279,12 +284,15 @@ static bool owns_none(const struct owned *o, unsigned class_no)
     return (o->deposits >> class_no & 1) != 0;
 }
 
-/* Of a slab just claimed, for blocks that the heap itself has freed. If it was full, to give it up
- * was for nothing: who is undisturbed may keep one more the next time. */
+/* Of a slab just claimed, for blocks that the heap itself has freed. If it gave it up, full, that was
+ * for nothing: while it is undisturbed it may keep as much more the next time. */
 static void learn(struct owned *o, struct slab *s)
 {
-    bool was_own = !owns_none(o, slab_class(s)) && !slab_has_room_owner(s);
-    if (o->undisturbed && was_own && o->full_learned < OWNED_MOST)
+    uintptr_t full_of = atomic_load_explicit(&s->full_of, memory_order_relaxed);
+    if (full_of == 0)
+        return;
+    atomic_store_explicit(&s->full_of, 0, memory_order_relaxed);
+    if (full_of == o->owner && o->undisturbed && o->full_learned < OWNED_MOST)
         o->full_learned += slab_units(s);
 }
 
@@ -321,22 +329,41 @@ void owned_keep_bounds(struct owned *o, unsigned class_no)
     struct slab *s;
     if (owns_none(o, class_no))
         disown_some(o, class_no, DISOWNED_MOST);
-    if (has_many(o))
+    if (o->undisturbed && has_many(o))
         set_bounds(o); /* use may have grown since the last look around */
     for (unsigned tries = GIVEN_UP_MOST; tries > 0 && (s = unlist_beyond(o, class_no)) != NULL;
          tries--)
         give_up(o, s);
 }
 
+static void take_back(struct owned *o, struct slab *s)
+{
+    drain(o, s);
+    settle(o, s);
+}
+
+/* True: others have freed into it. */
+static bool look_at_oldest_full(struct owned *o, unsigned class_no)
+{
+    struct slab *s = TAILQ_FIRST(&o->full[class_no]);
+    if (s == NULL)
+        return false;
+    bool any = !lf_stack_is_empty(&s->remote);
+    unlist_full(o, s);
+    take_back(o, s);
+    return any;
+}
+
 /* What others have freed into it may be all that says that they do. */
 void owned_look_at_oldest(struct owned *o, unsigned class_no)
 {
     struct slab *s = TAILQ_LAST(&o->partial[class_no], slab_list);
-    if (s == NULL || lf_stack_is_empty(&s->remote))
-        return;
-    unlist_partial(o, s);
-    drain(o, s);
-    settle(o, s);
+    if (s != NULL && !lf_stack_is_empty(&s->remote)) {
+        unlist_partial(o, s);
+        take_back(o, s);
+    }
+    for (unsigned left = FULL_LOOKS; left > 0 && look_at_oldest_full(o, class_no); left--)
+        continue;
 }
 
 /* When so many blocks have come back, or as soon as others have freed too many of them. */
@@ -517,6 +544,20 @@ bool owned_put_or_claim(struct owned *o, struct slab *s, struct chain chain)
     return true;
 }
 
+/* One owner at a time: others' turns come when so many have gone by. */
+static void note_wait(struct owned *o, struct slab *s)
+{
+    uintptr_t owner = atomic_load_explicit(&s->owner, memory_order_relaxed) & UNIT_OWNERS;
+    if (owner != o->awaited && ++o->pushed >= PUSHED_MOST) {
+        o->awaited = owner;
+        o->pushed = o->waits = 0;
+    }
+    if (owner != 0 && owner == o->awaited) {
+        o->waits++;
+        o->awaited_class = slab_class(s);
+    }
+}
+
 static void push_remote(struct owned *o, struct slab *s, struct chain chain)
 {
     COUNT(remote_chain);
@@ -524,7 +565,8 @@ static void push_remote(struct owned *o, struct slab *s, struct chain chain)
     chain_label(chain);
     lf_stack_push_chain(&s->remote, (lf_node *)chain.first, (lf_node *)chain_last(chain));
     lf_full_barrier_after_rmw();
-    owned_claim(o, s);
+    if (!owned_claim(o, s))
+        note_wait(o, s);
 }
 
 /* The caller's blocks pin the slab's class. Who has its fill would give up another slab for this
@@ -627,7 +669,8 @@ static struct slab *find_free(struct owned *o, unsigned class_no)
     atomic_store_explicit(&s->owner, owned_token(o, class_no), memory_order_release);
     set_owner_word(o, s);
     list_partial(o, s);
-    shared_unlink_stale(s);
+    for (unsigned i = 0; i < taken.units; i++)
+        shared_unlink_stale(&s[i]);
     return s;
 }
 

@@ -60,7 +60,11 @@ struct owned {
     uint32_t own_back;        /* owner only: blocks of late that it freed itself, of any slab */
     uint32_t others_back;     /* owner only: the same, that others freed into what it owns */
     bool undisturbed;         /* owner only: these are few */
-    uint32_t full_learned;    /* owner only: the same of full ones, while it is undisturbed */
+    uint32_t full_learned;    /* owner only: units of full slabs that it may own while it is so */
+    uintptr_t awaited;        /* owner only: into whose slabs its frees go that are looked at */
+    uint32_t waits;           /* owner only: chains that went there since the last look */
+    uint32_t pushed;          /* owner only: chains that went to others, since the one was chosen */
+    unsigned awaited_class;   /* owner only: of the last of these */
     uint32_t fresh;           /* owner only: new units taken, since it was last set to 0 */
     struct magazine magazine; /* owner only */
     uint64_t deposits;        /* owner only: a bit for each class of which it owns no slab */
@@ -140,10 +144,11 @@ HAK_INLINE void owned_put_one(struct owned *o, struct slab *s, struct block *b, 
 void owned_look_around(struct owned *o);
 /* The same, for a new thread: what the last one took and returned says nothing of it. */
 void owned_begin(struct owned *o);
-/* Takes over what others have freed into the oldest partial slab of a class. By turns it looks at
- * all. */
+/* Takes over what others have freed into the oldest partial slab of a class, and into its oldest full
+ * one, or a few if they have. By turns it looks at all. */
 void owned_look_at_oldest(struct owned *o, unsigned class_no);
-/* Gives up a few slabs of a class, if it is beyond them, or is to own none. */
+/* Gives up a few slabs of a class, if it is beyond them, or is to own none. They are looked at anew
+ * first, if it is undisturbed: then units that it keeps may go back as well. */
 void owned_keep_bounds(struct owned *o, unsigned class_no);
 
 /* Makes o the owner if the slab has none. It then takes over what is in the remote stack, and the
@@ -174,8 +179,8 @@ HAK_INLINE void owned_claim_none(struct owned *o, unsigned class_no)
 /* Whether the heap is to own no slabs of this class from now on: it gives up some at once, and the
  * rest by and by. */
 void owned_set_none(struct owned *o, unsigned class_no, bool none);
-/* Gives up so many slabs at most, those of this class first, and the free units that it keeps. How
- * many units that were. */
+/* Gives up so many slabs at most, those of this class first, and the free units that it keeps. 0:
+ * there was nothing. */
 unsigned owned_give_up(struct owned *o, unsigned class_no, unsigned most);
 /* Gives up every slab. Nothing is known of who disturbs whom then. */
 void owned_disown_all(struct owned *o);
