@@ -12,8 +12,9 @@
  * Bins, and frees on their way in the out-buffer, stay: the thread comes to these without a slow
  * path.
  *
- * SYNCHRONIZATION: a heap is seized by CAS of its `holder`, a barrier, and a look at `busy` (heap.h). Who seizes does not wait, nor
- * does the heap's thread, which borrows another heap meanwhile; so a part at a time is given up.
+ * SYNCHRONIZATION: a heap is seized by CAS of its `holder`, a barrier, and a look at `busy`
+ * (heap.h). Who seizes does not wait, nor does the heap's thread, which borrows another heap
+ * meanwhile; so a part at a time is given up.
  */
 #ifndef HAK_RELIEF_H
 #define HAK_RELIEF_H

@@ -548,7 +548,7 @@ static bool leaves_too_much(unsigned count)
 
 /* Dirty units first, wherever they are: they cost no page. Then from the lowest segment up, so that
  * the highest empty; where those are too cut up for a run, from the newest down: that is where the
- * last runs came from. */
+ * last runs came from. Of a new segment `count_of_new` are taken. */
 static struct units take(unsigned count, size_t alignment, unsigned count_of_new)
 {
     uint64_t allowed = aligned_starts(alignment);

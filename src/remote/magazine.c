@@ -82,11 +82,16 @@ void magazine_put(struct magazine *m, char *unit)
     put_in(m, unit);
 }
 
+void magazine_return_row(struct magazine *m, char *first, unsigned count, bool comes_again)
+{
+    struct segment *s = segment_of(first);
+    remember(m, s);
+    segment_return(s, segment_unit_of(first), count, comes_again);
+}
+
 void magazine_return(struct magazine *m, char *unit, bool comes_again)
 {
-    struct segment *s = segment_of(unit);
-    remember(m, s);
-    segment_return(s, segment_unit_of(unit), 1, comes_again);
+    magazine_return_row(m, unit, 1, comes_again);
 }
 
 /* The highest first: the lowest is taken next. */
@@ -134,13 +139,6 @@ struct units magazine_take_row(struct magazine *m, unsigned count)
     if (taken.units != 0)
         return taken;
     return m->count != 0 ? take_kept(m) : segment_take_for_slab(count);
-}
-
-void magazine_return_row(struct magazine *m, char *first, unsigned count, bool comes_again)
-{
-    struct segment *s = segment_of(first);
-    remember(m, s);
-    segment_return(s, segment_unit_of(first), count, comes_again);
 }
 
 static bool has(const struct magazine *m, const char *unit)

@@ -182,6 +182,13 @@ static void settle(struct owned *o, struct slab *s)
         list_full(o, s);
 }
 
+/* What others have pushed on such a slab. */
+static void take_back(struct owned *o, struct slab *s)
+{
+    drain(o, s);
+    settle(o, s);
+}
+
 /* The claim as such; the unit's word still says that it is nobody's. The class may have changed
  * until the CAS succeeds, but not after it. */
 static bool claim_owner(struct owned *o, struct slab *s)
@@ -334,12 +341,6 @@ void owned_keep_bounds(struct owned *o, unsigned class_no)
     for (unsigned tries = GIVEN_UP_MOST; tries > 0 && (s = unlist_beyond(o, class_no)) != NULL;
          tries--)
         give_up(o, s);
-}
-
-static void take_back(struct owned *o, struct slab *s)
-{
-    drain(o, s);
-    settle(o, s);
 }
 
 /* True: others have freed into it. */
@@ -604,8 +605,7 @@ static struct slab *find_freed_into(struct owned *o, unsigned class_no)
         if (s == NULL)
             return NULL;
         unlist_full(o, s);
-        drain(o, s);
-        settle(o, s);
+        take_back(o, s);
         if (!TAILQ_EMPTY(&o->partial[class_no]))
             return TAILQ_FIRST(&o->partial[class_no]);
         if (s == last)
