@@ -24,6 +24,7 @@
 
 #define GIVEN_MOST 8192
 #define KEPT_MOST  4096
+#define SLEEPERS   1024 /* blocks */
 #define SMALL      64u
 #define SELDOM     300u
 #define MIDDLE     20000u /* three a slab, four a bin: slow paths are frequent */
@@ -252,14 +253,40 @@ static void *make_and_wait(void *unused)
     return unused;
 }
 
+/* The same, and it has found that it needs them all. */
+static void *make_by_turns_and_wait(void *unused)
+{
+    for (int turn = 0; turn < 8; turn++) {
+        drop_kept();
+        keep_many(MIDDLE, SLEEPERS);
+    }
+    pthread_barrier_wait(&made);
+    pthread_barrier_wait(&freed);
+    return unused;
+}
+
 static pthread_t maker;
+
+static void start_maker(void *(*body)(void *))
+{
+    drop_kept();
+    if (pthread_create(&maker, NULL, body, NULL) != 0)
+        exit(2);
+    pthread_barrier_wait(&made);
+}
 
 static void prepare_remote(void)
 {
-    drop_kept();
-    if (pthread_create(&maker, NULL, make_and_wait, NULL) != 0)
-        exit(2);
-    pthread_barrier_wait(&made);
+    start_maker(make_and_wait);
+}
+
+/* It is watched from the first of these frees on. */
+static void prepare_sleeper(void)
+{
+    start_maker(make_by_turns_and_wait);
+    while (kept_count > SLEEPERS / 2)
+        free(unkeep());
+    usleep(2000);
 }
 
 static void finish_remote(void)
@@ -449,6 +476,9 @@ static const struct scenario scenarios[] = {
      .expects = "free_overflow heap_flush_bin slab_put_owner release_to_free put_back "},
     {"remote free", prepare_remote, free_one, finish_remote, NULL,
      .expects = "outbuf_open slot_flush owned_push_remote lf_stack_push_chain "},
+    {"remote free: relieves a sleeper", prepare_sleeper, free_one, finish_remote, NULL,
+     .expects = "relief_look_at_awaited relieve heap_seize owned_give_up heap_end_seizure ",
+     .from = "relief_look_at_awaited "},
     {"claim", prepare_claim, free_one, drop_kept, NULL,
      .expects = "heap_flush_bin owned_put_or_claim claim_owner settle "},
     {"deposit", prepare_deposit, free_one, drop_kept, NULL,

@@ -154,6 +154,57 @@ static void test_what_is_freed_into_slabs_of_a_sleeper_is_free(void **state)
     finish(thread);
 }
 
+enum { SLEEPERS = 12, EACH_HAS = 64 * EACH };
+
+static struct sleeper {
+    pthread_t thread;
+    struct heap *heap;
+    void *block[EACH_HAS];
+} sleeper[SLEEPERS];
+
+static void *fill_its_own_and_wait(void *argument)
+{
+    struct sleeper *me = argument;
+    for (int turn = 0; turn < 6; turn++) {
+        for (size_t i = 0; i < EACH_HAS; i++)
+            me->block[i] = hak_malloc(BLOCK);
+        for (size_t i = 0; turn < 5 && i < EACH_HAS; i++)
+            hak_free(me->block[i]);
+    }
+    me->heap = heap_current;
+    pthread_barrier_wait(&all_here);
+    pthread_barrier_wait(&all_here);
+    return NULL;
+}
+
+static uint32_t owned_by_sleepers(void)
+{
+    uint32_t owned = 0;
+    for (int i = 0; i < SLEEPERS; i++)
+        owned += owned_count(&sleeper[i].heap->owned);
+    return owned;
+}
+
+/* By turns: more of them than are remembered. */
+static void test_many_sleepers_are_relieved(void **state)
+{
+    (void)state;
+    hak_malloc_trim(0);
+    assert_int_equal(pthread_barrier_init(&all_here, NULL, SLEEPERS + 1), 0);
+    for (int i = 0; i < SLEEPERS; i++)
+        assert_int_equal(
+            pthread_create(&sleeper[i].thread, NULL, fill_its_own_and_wait, &sleeper[i]), 0);
+    pthread_barrier_wait(&all_here);
+    assert_in_range(owned_by_sleepers(), 64 * SLEEPERS / 2, 64 * SLEEPERS * 2);
+    for (size_t i = 0; i < EACH_HAS; i++)
+        for (int k = 0; k < SLEEPERS; k++)
+            hak_free(sleeper[k].block[i * STEP % EACH_HAS]);
+    assert_in_range(owned_by_sleepers(), 0, 64 * SLEEPERS / 4);
+    pthread_barrier_wait(&all_here);
+    for (int i = 0; i < SLEEPERS; i++)
+        assert_int_equal(pthread_join(sleeper[i].thread, NULL), 0);
+}
+
 /* But not as long as it comes to slow paths. */
 static void test_who_is_awake_takes_its_own_back(void **state)
 {
@@ -240,6 +291,37 @@ static void test_a_seized_heap_keeps_its_runs(void **state)
     hak_free(p); /* by the short way: that it keeps some is known */
     assert_int_equal(h->runs.kept, kept);
     assert_true(heap_keeps_any(h));
+}
+
+static void *leave_many(void *unused)
+{
+    for (int turn = 0; turn < 8; turn++) {
+        for (size_t i = 0; i < BLOCKS; i++)
+            block[i] = hak_malloc(96);
+        for (size_t i = 0; i < BLOCKS; i++)
+            hak_free(block[i]);
+    }
+    return unused;
+}
+
+/* Else it would take as long as there are blocks in a bin of a thread that had many. */
+static void test_a_few_are_passed_on_to_a_seized_heap(void **state)
+{
+    (void)state;
+    unsigned class_no = size_to_class(96);
+    hak_malloc_trim(0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, leave_many, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(heap_cached_bytes() > 96 * 2000); /* parked */
+    hak_free(hak_malloc(100));
+    struct heap *h = heap_current;
+    assert_int_equal(h->bin[class_no].limit, 0);
+    assert_true(heap_seize(h));
+    void *p = hak_malloc(96);
+    assert_in_range(-h->bin[class_no].room, 1, 64);
+    heap_end_seizure(h);
+    hak_free(p);
 }
 
 static void test_fast_paths_need_no_slabs(void **state)
@@ -347,9 +429,11 @@ int main(void)
         cmocka_unit_test(test_runs_of_an_idle_thread_are_taken),
         cmocka_unit_test(test_who_is_not_idle_keeps_its_slabs),
         cmocka_unit_test(test_what_is_freed_into_slabs_of_a_sleeper_is_free),
+        cmocka_unit_test(test_many_sleepers_are_relieved),
         cmocka_unit_test(test_who_is_awake_takes_its_own_back),
         cmocka_unit_test(test_trimming_takes_it_at_once),
         cmocka_unit_test(test_a_seized_heap_is_not_waited_for),
+        cmocka_unit_test(test_a_few_are_passed_on_to_a_seized_heap),
         cmocka_unit_test(test_fast_paths_need_no_slabs),
         cmocka_unit_test(test_a_seized_heap_keeps_its_runs),
         cmocka_unit_test(test_a_bin_that_runs_over_while_seized_loses_nothing),

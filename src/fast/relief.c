@@ -59,7 +59,7 @@ static void watch(struct watched *w, struct heap *other)
     *w = (struct watched){other, heap_now(other), processor_clock()};
 }
 
-/* It was watched before, or the oldest place is for it. */
+/* Where it is watched, or may be: the place that was looked at last. */
 static struct watched *watched_place(struct heap *h, const struct heap *other)
 {
     for (unsigned i = 0; i < HEAP_WATCHED; i++)
@@ -86,10 +86,10 @@ void relief_look_at_awaited(struct heap *h)
     if (other == NULL)
         return;
     struct watched *w = watched_place(h, other);
-    if (w->heap != other)
-        watch(w, other);
-    else
+    if (w->heap == other)
         relieve_watched(h, w);
+    else
+        watch(w, other);
     relief_of_watched(h);
 }
 

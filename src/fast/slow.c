@@ -19,6 +19,7 @@
 #define BRIEF_MOST      16 /* runs that come and go by the short way, until one takes the long */
 #define FEW_BACK        4  /* blocks at most, of a bin that is seldom wanted */
 #define REFILL_ENOUGH   16 /* blocks: beyond, or where some were freshly cut, no slab is asked */
+#define PASSED_ON       64 /* blocks, from a borrowed heap: its bin may be of a thread that had many */
 
 /* ---- malloc ---- */
 
@@ -202,12 +203,13 @@ static struct heap *open_to_allocate(struct heap *entered)
     return heap_open(entered);
 }
 
-/* What it has got beside the block that was asked for goes to the thread's own heap: who has seized
+/* Some of what it has beside the block that was asked for goes to the thread's own heap: who has seized
  * that may be stopped for long. */
 static void pass_to_own(struct heap *own, struct heap *borrowed, unsigned class_no)
 {
     struct bin *from = &borrowed->bin[class_no];
     int32_t most = from->limit - from->room;
+    most = most < PASSED_ON ? most : PASSED_ON;
     for (struct block *b; most > 0 && (b = from->head) != NULL; most--) {
         from->head = b->next;
         from->room++;
@@ -321,13 +323,13 @@ void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size)
 
 /* ---- free ---- */
 
-/* All of a bin that keeps none. What is seldom wanted is of many slabs, each cold: a few blocks at
+/* All of a bin that keeps none, which is but a few. What is seldom wanted is of many slabs, each cold: a few blocks at
  * a time, so that no free takes long. */
 static int32_t overflow_count(const struct heap *h, unsigned class_no)
 {
     int32_t limit = h->bin[class_no].limit;
     if (limit == 0)
-        return INT32_MAX;
+        return HEAP_FLUSH_MOST;
     return limit / 8 < FEW_BACK ? 1 + limit / 8 : FEW_BACK;
 }
 

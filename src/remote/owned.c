@@ -16,7 +16,6 @@
 #define JUDGED        4096u  /* blocks that came back, until it is said who disturbs whom */
 #define FULL_LOOKS    4u     /* full slabs into which others have freed, at once */
 #define OTHERS_PART   4u     /* if others have freed such a part of them, they do */
-#define PUSHED_MOST   256u   /* chains to others than the one that is looked at */
 #define LONG_PART     MIB(4) /* in use, by the number of heaps: with less, no slab is long */
 #define LONG_ABOVE    KIB(2) /* bytes of a block, of which slabs may be long */
 #define POPS_MOST     64u /* SHARED slabs that one search tries: others may have claimed them all */
@@ -36,7 +35,7 @@ void owned_init(struct owned *o, uintptr_t owner)
     o->full_learned = OWNED_FULL_MOST;
     o->fresh = 0;
     o->awaited = 0;
-    o->waits = o->pushed = 0;
+    o->waits = 0;
     o->deposits = ~(uint64_t)0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
         TAILQ_INIT(&o->partial[i]);
@@ -545,18 +544,15 @@ bool owned_put_or_claim(struct owned *o, struct slab *s, struct chain chain)
     return true;
 }
 
-/* One owner at a time: others' turns come when so many have gone by. */
+/* Of many owners, each is the last now and then. */
 static void note_wait(struct owned *o, struct slab *s)
 {
     uintptr_t owner = atomic_load_explicit(&s->owner, memory_order_relaxed) & UNIT_OWNERS;
-    if (owner != o->awaited && ++o->pushed >= PUSHED_MOST) {
-        o->awaited = owner;
-        o->pushed = o->waits = 0;
-    }
-    if (owner != 0 && owner == o->awaited) {
-        o->waits++;
-        o->awaited_class = slab_class(s);
-    }
+    if (owner == 0)
+        return;
+    o->awaited = owner;
+    o->awaited_class = slab_class(s);
+    o->waits++;
 }
 
 static void push_remote(struct owned *o, struct slab *s, struct chain chain)

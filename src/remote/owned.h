@@ -61,10 +61,9 @@ struct owned {
     uint32_t others_back;     /* owner only: the same, that others freed into what it owns */
     bool undisturbed;         /* owner only: these are few */
     uint32_t full_learned;    /* owner only: units of full slabs that it may own while it is so */
-    uintptr_t awaited;        /* owner only: into whose slabs its frees go that are looked at */
-    uint32_t waits;           /* owner only: chains that went there since the last look */
-    uint32_t pushed;          /* owner only: chains that went to others, since the one was chosen */
+    uint32_t waits;           /* owner only: chains pushed on others' slabs, since the last look */
     unsigned awaited_class;   /* owner only: of the last of these */
+    uintptr_t awaited;        /* owner only: whose slab that was */
     uint32_t fresh;           /* owner only: new units taken, since it was last set to 0 */
     struct magazine magazine; /* owner only */
     uint64_t deposits;        /* owner only: a bit for each class of which it owns no slab */
