@@ -136,6 +136,13 @@ static void keep_much(void)
     keep_many(MIDDLE, 800);
 }
 
+/* The same, and bins are small. */
+static void keep_much_anew(void)
+{
+    malloc_trim(0);
+    keep_much();
+}
+
 /* None of them stays with the process, however use swings. */
 static void keep_runs(void)
 {
@@ -465,7 +472,7 @@ static const struct scenario scenarios[] = {
      .expects = "find_shared pop_by claim_owner "},
     {"refill: a long slab", keep_much, malloc_middle, drop_kept, NULL,
      .expects = "segment_take_for_slab ", .from = "magazine_take_row "},
-    {"bin overflow: a long slab", keep_much, free_one, drop_kept, NULL,
+    {"bin overflow: a long slab", keep_much_anew, free_one, drop_kept, NULL,
      .expects = "magazine_return_row ", .from = "magazine_return_row "},
     {"run, new segment", give_small, malloc_run, nothing, NULL,
      .expects = "run_alloc take_from_new registry_publish open_units os_map_aligned ",

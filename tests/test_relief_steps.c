@@ -162,6 +162,7 @@ static void fill(void)
 {
     enum { MOST = 128 };
     void *more[MOST];
+    own->ran_over[size_to_class(BLOCK)] = 0; /* its bin does not grow */
     block = hak_malloc(BLOCK);
     for (int i = 0; i < MOST; i++)
         more[i] = hak_malloc(BLOCK);

@@ -23,6 +23,7 @@
 #include "thread.h"
 #include "../global/meta.h"
 #include "../global/os.h"
+#include "../global/segment.h"
 #include "../global/shared.h"
 #include "../global/whale.h"
 
@@ -30,21 +31,30 @@
 #define BIN_LEAST      4
 #define BIN_SMALL      KIB(8) /* of a class that is not in demand */
 #define BIN_MOST       4096
-#define BIN_GROWN      16 /* times the first bound */
 #define BIN_GROWN_MOST 32768
 #define BIN_LEAN       128 /* blocks: a bin of as few, or fewer, shrinks to none, unless in demand */
 #define OVERFLOWS_MOST 4   /* without running out, until a bin shrinks */
 #define OVERFLOWS_LEAN 16  /* the same, to none: such a bin gives back little each time */
 #define FLUSHED_MOST   64  /* blocks at once, of a class in demand */
 #define SLOT_WORTH     4   /* blocks in a slot of the out-buffer */
-#define GROWN_BYTES    MIB(4)     /* beyond the first bounds, of all bins of a heap */
-#define GROWN_USE      MIB(4)     /* in use by a heap: with more, no bin of Tiny blocks grows */
+#define GROWN_LEAST    MIB(4)  /* beyond the first bounds, of all bins of a heap */
+#define GROWN_MOST     MIB(32) /* the same, of one that is awake */
+#define GROWN_ALL      MIB(64) /* of all heaps together, as far as they may not have more */
+#define GROWN_SPARE    16u     /* such a part more than is wanted */
+#define GROWN_SMALL    256u   /* bytes of a block: bins of these grow only while little is in use */
+#define GROWN_USE      MIB(4) /* by a heap: that is little */
+#define STALE_FRESH    16u /* units that were taken since a bin ran out: what is more in it shrinks */
+#define STALE_BLOCKS   512        /* for each unit more */
+#define STALE_TURNS    8u         /* in a call */
 #define PASSED_MOST    (1u << 30) /* blocks that are counted */
 #define PARKED_BYTES   MIB(16)    /* free blocks in all parked heaps together */
 #define HEAPS_NUMBERED 4096u      /* that are found by their owners */
 #define CLOCKS_QUICK   1u         /* of processor_clock: about 0.1 ms */
 #define CLOCKS_LONG    4096u      /* less than a second */
 #define CLOCKS_IDLE    1024u      /* about a tenth of a second */
+#define CLOCKS_AWAKE   512u       /* in sum, until it is awake */
+#define CLOCKS_STEP    64u        /* for one step at most */
+#define SLEEPER_PART   4          /* of the first bounds */
 
 VARIANT_HEAP_STORAGE struct heap *heap_current =
     (struct heap *)(uintptr_t)front.nothing[HEAP_START];
@@ -114,14 +124,49 @@ static bool is_to_close(const struct heap *h, unsigned class_no)
     return outbuf_most[class_no] >= SLOT_WORTH || !owned_comes_again(&h->owned);
 }
 
-static void set_now(struct heap *h)
-{
-    atomic_store_explicit(&h->now, processor_clock(), memory_order_relaxed);
-}
-
 static uint16_t now_of(const struct heap *h)
 {
     return atomic_load_explicit(&h->now, memory_order_relaxed);
+}
+
+static int32_t sleeper_limit(unsigned class_no)
+{
+    int32_t limit = first_limit[class_no] / SLEEPER_PART, least = small_limit[class_no];
+    return limit > least ? limit : least;
+}
+
+static void set_pace(struct heap *h, enum heap_pace pace)
+{
+    h->pace = pace;
+    h->awake = 0;
+}
+
+/* What is in a bin then goes back as its thread frees more, some each time. */
+static void fall_asleep(struct heap *h)
+{
+    set_pace(h, HEAP_SLEEPER);
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        if (h->bin[i].limit > sleeper_limit(i))
+            resize_bin(h, i, sleeper_limit(i));
+}
+
+/* Its thread was awake from one slow path to the next, or else slept in between. */
+static void note_awake(struct heap *h, unsigned since)
+{
+    h->awake += since < CLOCKS_STEP ? since : CLOCKS_STEP;
+    if (h->awake > CLOCKS_AWAKE)
+        set_pace(h, HEAP_AWAKE);
+}
+
+static void set_now(struct heap *h)
+{
+    uint16_t now = processor_clock();
+    unsigned since = (uint16_t)(now - now_of(h));
+    if (since > CLOCKS_IDLE)
+        fall_asleep(h);
+    else if (h->pace != HEAP_AWAKE)
+        note_awake(h, since);
+    atomic_store_explicit(&h->now, now, memory_order_relaxed);
 }
 
 static unsigned clocks_since_out(const struct heap *h, unsigned class_no)
@@ -152,28 +197,33 @@ void heap_bin_ran_over(struct heap *h, unsigned class_no)
         end_demand(h, class_no);
 }
 
-static int32_t swing_limit(const struct heap *h, unsigned class_no, int32_t limit)
+static size_t grown_most(const struct heap *h)
 {
-    int32_t twice = 2 * limit;
-    size_t more = grown_bytes(class_no, twice) - grown_bytes(class_no, h->bin[class_no].limit);
-    bool fits = twice <= first_limit[class_no] * BIN_GROWN && twice <= BIN_GROWN_MOST;
-    return fits && h->grown + more <= GROWN_BYTES ? twice : limit;
+    if (h->pace != HEAP_AWAKE)
+        return GROWN_LEAST;
+    size_t most = max_size(GROWN_ALL / (size_t)segment_heaps(), h->owned.part);
+    return min_size(max_size(most, GROWN_LEAST), GROWN_MOST);
 }
 
-/* By doublings, to hold what has passed it as well, as far as that fits. */
+/* Blocks that a bin may hold, whatever the others hold beyond their first bounds. */
+static size_t room_to_grow(const struct heap *h, unsigned class_no)
+{
+    size_t others = h->grown - grown_bytes(class_no, h->bin[class_no].limit), most = grown_most(h);
+    size_t bytes = most > others ? most - others : 0;
+    return (size_t)first_limit[class_no] + bytes / size_class_bytes[class_no];
+}
+
+/* To hold what has passed it as well, and some more. */
 static int32_t grown_limit(const struct heap *h, unsigned class_no, int32_t limit)
 {
-    int32_t wanted = limit + (int32_t)h->passed[class_no], grown;
-    do {
-        grown = limit;
-        limit = swing_limit(h, class_no, grown);
-    } while (limit != grown && limit < wanted);
-    return limit;
+    size_t wanted = (size_t)limit + h->passed[class_no];
+    wanted = min_size(wanted + wanted / GROWN_SPARE, room_to_grow(h, class_no));
+    return (int32_t)max_size(min_size(wanted, BIN_GROWN_MOST), (size_t)limit);
 }
 
 static bool may_grow(const struct heap *h, unsigned class_no)
 {
-    return size_class_bytes[class_no] > SIZE_TINY_MAX || h->owned.part <= GROWN_USE;
+    return size_class_bytes[class_no] > GROWN_SMALL || h->owned.part <= GROWN_USE;
 }
 
 /* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in
@@ -182,6 +232,7 @@ static void note_demand(struct heap *h, unsigned class_no)
 {
     unsigned since = clocks_since_out(h, class_no);
     h->ran_out[class_no] = now_of(h);
+    h->fresh_out[class_no] = (uint16_t)h->owned.fresh;
     if (since > (heap_in_demand(h, class_no) ? CLOCKS_LONG : CLOCKS_QUICK))
         h->demand[class_no] = 0;
     else if (!heap_in_demand(h, class_no))
@@ -194,6 +245,8 @@ static int32_t limit_wanted(const struct heap *h, unsigned class_no)
     int32_t limit = h->bin[class_no].limit > first ? h->bin[class_no].limit : first;
     if (!heap_in_demand(h, class_no))
         return small_limit[class_no];
+    if (h->pace == HEAP_SLEEPER)
+        return sleeper_limit(class_no);
     if (!may_grow(h, class_no))
         return first;
     return h->ran_over[class_no] > 0 ? grown_limit(h, class_no, limit) : limit;
@@ -234,6 +287,37 @@ static void cool(struct heap *h, unsigned class_no)
     owned_claim_none(&h->owned, class_no);
     heap_flush_bin(h, bin, class_no, beyond);
     resize_bin(h, class_no, bin->limit < small ? bin->limit : small);
+}
+
+static bool is_stale(const struct heap *h, unsigned class_no)
+{
+    return h->bin[class_no].limit > first_limit[class_no] &&
+           (uint16_t)(h->owned.fresh - h->fresh_out[class_no]) >= STALE_FRESH;
+}
+
+static void shrink_some(struct heap *h, unsigned class_no)
+{
+    struct bin *bin = &h->bin[class_no];
+    int32_t first = first_limit[class_no], limit = bin->limit - STALE_BLOCKS;
+    limit = limit > first ? limit : first;
+    heap_flush_bin(h, bin, class_no, bin->limit - bin->room - limit);
+    resize_bin(h, class_no, limit);
+}
+
+void heap_shrink_stale(struct heap *h)
+{
+    uint32_t turns = h->owned.fresh - h->fresh_seen, looks = SIZE_CLASS_COUNT;
+    turns = turns < STALE_TURNS ? turns : STALE_TURNS;
+    h->fresh_seen = h->owned.fresh;
+    while (turns > 0 && looks > 0 && h->grown != 0) {
+        if (is_stale(h, h->stale_class)) {
+            shrink_some(h, h->stale_class);
+            turns--;
+        } else {
+            h->stale_class = (h->stale_class + 1) % SIZE_CLASS_COUNT;
+            looks--;
+        }
+    }
 }
 
 void heap_begin_refill(struct heap *h)
@@ -402,7 +486,8 @@ static struct heap *heap_obtain(void)
         h = heap_make();
     if (h == NULL)
         return NULL;
-    set_now(h);
+    atomic_store_explicit(&h->now, processor_clock(), memory_order_relaxed);
+    set_pace(h, HEAP_YOUNG);
     owned_begin(&h->owned);
     return h;
 }

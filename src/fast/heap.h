@@ -58,6 +58,13 @@ struct watched {
 
 #define HEAP_WATCHED 8u
 
+/* What is in bins is out of others' reach while a thread sleeps. */
+enum heap_pace {
+    HEAP_YOUNG,   /* it was taken a moment ago */
+    HEAP_SLEEPER, /* its thread came to no slow path for a tenth of a second, a moment ago */
+    HEAP_AWAKE    /* neither */
+};
+
 struct heap {
     struct bin bin[SIZE_CLASS_COUNT]; /* owner only; first: offsets are from the heap */
     uintptr_t strange; /* constant: unit_strange_bits of its number; all bits in a sentinel */
@@ -69,7 +76,13 @@ struct heap {
     uint8_t demand[SIZE_CLASS_COUNT];   /* owner only: how often it ran out quickly */
     uint32_t passed[SIZE_CLASS_COUNT];  /* owner only: blocks that did not fit, of late */
     uint16_t ran_out[SIZE_CLASS_COUNT]; /* owner only: when, by `now` */
-    size_t grown;     /* owner only: bytes by which bins may hold more than at first */
+    size_t grown; /* owner only: bytes by which bins may hold more than at first */
+    uint16_t fresh_out[SIZE_CLASS_COUNT]; /* owner only: when a bin ran out, by `owned.fresh` */
+    uint32_t fresh_seen;                  /* owner only: up to where heap_shrink_stale has looked */
+    uint32_t fresh_relieved;              /* owner only: the same of relief_look */
+    uint32_t stale_class;                 /* owner only: the class that is next there */
+    enum heap_pace pace;                  /* owner only */
+    unsigned awake;   /* owner only: for how long, while `pace` does not say so */
     uint32_t refills; /* owner only: a count */
     uint32_t flushes; /* owner only: the same, of heap_flush_full */
     uint32_t larges;  /* owner only: runs and whales that came and went, since the last look */
@@ -232,13 +245,22 @@ void heap_flush_full(struct heap *h, unsigned class_no);
  * that only frees: each block that it keeps may be the last of its slab, so it keeps ever fewer,
  * 128 or less, and once it has not run out for about a second, none, until it does. One that runs
  * over and out by turns is of a thread whose use swings by more than fits in: it may keep more; of
- * Tiny blocks only if little is in use, since in the order they were freed in, they are scattered
- * over all that is. */
+ * small blocks only if little is in use, since in the order they were freed in, they are scattered
+ * over all that is. A thread that slept has bins of 24 KiB, until it was awake for a while. */
 void heap_bin_ran_over(struct heap *h, unsigned class_no);
 void heap_bin_ran_out(struct heap *h, unsigned class_no);
 /* Before each refill, and now and then where only large blocks come and go. It looks at the classes
  * by turns: one whose bin ran out long ago is not in demand any more. */
 void heap_begin_refill(struct heap *h);
+
+/* Memory that was never used, or was given back, is taken from the system while bins that have grown
+ * are not used: these give back some of what is in them. For who has taken some since the last look. */
+void heap_shrink_stale(struct heap *h);
+
+HAK_INLINE bool heap_took_fresh(const struct heap *h)
+{
+    return h->owned.fresh != h->fresh_seen;
+}
 
 /* A class is in demand when its bin has run out as often as this, each time soon after the last and
  * with twice as many blocks. */

@@ -49,7 +49,7 @@ void relief_look(struct heap *h, unsigned class_no)
         if (!any)
             other = next_in_turn();
     }
-    h->owned.fresh = any ? RELIEF_EACH - 1 : 0;
+    h->fresh_relieved = h->owned.fresh - (any ? RELIEF_EACH - 1 : 0);
 }
 
 /* ---- who comes for what is freed into its slabs ---- */

@@ -25,7 +25,7 @@
 
 HAK_INLINE bool relief_is_due(const struct heap *h)
 {
-    return h->owned.fresh >= RELIEF_EACH;
+    return h->owned.fresh - h->fresh_relieved >= RELIEF_EACH;
 }
 
 /* For a heap that is about to take a slab of this class, or units for a large block: some of the

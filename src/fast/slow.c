@@ -90,6 +90,15 @@ static void purge_some(size_t taken)
     whale_purge_some();
 }
 
+/* Who has taken new memory may have some in bins that are not used, and idle threads in slabs. */
+static void look_for_unused(struct heap *h, unsigned class_no)
+{
+    if (HAK_UNLIKELY(heap_took_fresh(h)))
+        heap_shrink_stale(h);
+    if (HAK_UNLIKELY(relief_is_due(h)))
+        relief_look(h, class_no);
+}
+
 /* The bin of a heap that was just obtained may have blocks. */
 static void *small_alloc(struct heap *h, unsigned class_no)
 {
@@ -99,8 +108,7 @@ static void *small_alloc(struct heap *h, unsigned class_no)
         relief_of_watched(h);
         purge_some(0);
     }
-    if (HAK_UNLIKELY(relief_is_due(h)))
-        relief_look(h, class_no);
+    look_for_unused(h, class_no);
     relief_if_awaited(h);
     if (h->bin[class_no].head == NULL && !refill_or_give_back(h, class_no))
         return NULL;
@@ -167,8 +175,7 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_
         return NULL;
     outbuf_tick(&h->out, &h->owned);
     count_large(h);
-    if (HAK_UNLIKELY(relief_is_due(h)))
-        relief_look(h, 0);
+    look_for_unused(h, 0);
     void *p = take_kept(h, size, alignment, run_most, zeroed);
     if (p == NULL)
         p = map_large(size, alignment, run_most, zeroed);

@@ -64,7 +64,7 @@ struct owned {
     uint32_t waits;           /* owner only: chains pushed on others' slabs, since the last look */
     unsigned awaited_class;   /* owner only: of the last of these */
     uintptr_t awaited;        /* owner only: whose slab that was */
-    uint32_t fresh;           /* owner only: new units taken, since it was last set to 0 */
+    uint32_t fresh;           /* owner only: new units taken, a count */
     struct magazine magazine; /* owner only */
     uint64_t deposits;        /* owner only: a bit for each class of which it owns no slab */
 };
