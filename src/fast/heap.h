@@ -253,8 +253,8 @@ void heap_bin_ran_out(struct heap *h, unsigned class_no);
  * by turns: one whose bin ran out long ago is not in demand any more. */
 void heap_begin_refill(struct heap *h);
 
-/* Memory that was never used, or was given back, is taken from the system while bins that have grown
- * are not used: these give back some of what is in them. For who has taken some since the last look. */
+/* For who has taken memory from the system since the last look: bins that have grown, and were not
+ * used meanwhile, give back some of what is in them. */
 void heap_shrink_stale(struct heap *h);
 
 HAK_INLINE bool heap_took_fresh(const struct heap *h)

@@ -6,8 +6,8 @@
  * whoever takes new units looks now and then at some other heaps; one that has been idle for
  * about a tenth of a second it seizes, and gives up some of its slabs. With memory out, or for
  * malloc_trim, all that are in no slow path at the moment are relieved, idle or not. And who frees
- * much into the slabs of others looks whether their threads come for that: else what these had would
- * stay, whole, with a process that goes idle then.
+ * much into the slabs of others looks whether their threads come for that: else what these had
+ * would stay, whole, with a process that goes idle then.
  *
  * Bins, and frees on their way in the out-buffer, stay: the thread comes to these without a slow
  * path.
@@ -37,9 +37,9 @@ bool relief_all(void);
 #define RELIEF_WAITS  64u /* chains freed into other heaps' slabs */
 #define RELIEF_CLOCKS 2u  /* of processor_clock: a whole one at least, if it moves at all */
 
-/* The heap in whose slab the last of so much waits that h has freed may be of a thread that comes to no
- * slow path any more. If it has refilled and flushed nothing (heap_now) since an earlier look, it is
- * relieved of some. Only heaps that heap_of_owner finds. */
+/* The heap in whose slab the last of so much waits that h has freed may be of a thread that comes to
+ * no slow path any more. If it has refilled and flushed nothing (heap_now) since an earlier look, it
+ * is relieved of some. Only heaps that heap_of_owner finds. */
 void relief_look_at_awaited(struct heap *h);
 /* The same of one that was looked at earlier; by turns. */
 void relief_of_watched(struct heap *h);

@@ -210,8 +210,8 @@ static struct heap *open_to_allocate(struct heap *entered)
     return heap_open(entered);
 }
 
-/* Some of what it has beside the block that was asked for goes to the thread's own heap: who has seized
- * that may be stopped for long. */
+/* Some of what it has beside the block that was asked for goes to the thread's own heap: who has
+ * seized that may be stopped for long. */
 static void pass_to_own(struct heap *own, struct heap *borrowed, unsigned class_no)
 {
     struct bin *from = &borrowed->bin[class_no];
@@ -330,8 +330,8 @@ void *large_resize(void *block, uintptr_t word, size_t bytes, size_t size)
 
 /* ---- free ---- */
 
-/* All of a bin that keeps none, which is but a few. What is seldom wanted is of many slabs, each cold: a few blocks at
- * a time, so that no free takes long. */
+/* All of a bin that keeps none, which is but a few blocks. What is seldom wanted is of many slabs,
+ * each cold: a few blocks at a time, so that no free takes long. */
 static int32_t overflow_count(const struct heap *h, unsigned class_no)
 {
     int32_t limit = h->bin[class_no].limit;

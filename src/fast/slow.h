@@ -4,7 +4,7 @@
  * malloc_slow, in order (before: a run that the heap has kept, by the short way):
  *   1. a sentinel, or a heap that another has seized (relief.h): find one to work with
  *   2. over 64 KiB: a run, or a whale
- *   3. my frees to others are sent off; heaps in whose slabs much of that waits are looked at (relief.h)
+ *   3. my frees to others are sent off; who gets much of them is looked at (relief.h)
  *   4. a slab of mine with blocks left, or that others have freed into
  *   5. a SHARED slab
  *   6. a free unit, or a new segment
@@ -24,7 +24,8 @@
  *   4. another heap's: into an empty slot, or with those that go by themselves
  *   5. not hakmem's: to the C library
  *   6. a sentinel, or a heap that is seized: find one to work with
- *   7. another heap's: what the slot holds, or those that wait, are sent off first; such heaps are looked at
+ *   7. another heap's: what the slot holds, or those that wait, are sent off first; who gets much is
+ *      looked at (relief.h)
  *   8. nobody's: claim the slab, and keep the block; or to the out-buffer, if the bin keeps none
  *   9. a run, a whale (before 6, a run that the heap keeps by the short way)
  *
