@@ -147,14 +147,16 @@ static void test_what_is_freed_into_slabs_of_a_sleeper_is_free(void **state)
     uint32_t owned = owned_count(&other->owned);
     assert_true(owned > SLABS * 3 / 4);
     free_blocks(0, BLOCKS / 4); /* it is looked at first */
-    assert_in_range(owned_count(&other->owned), owned - 16, owned);
+    assert_in_range(owned_count(&other->owned), owned / 2, owned);
     usleep(2000);
     free_blocks(BLOCKS / 4, BLOCKS);
-    assert_in_range(owned_count(&other->owned), 0, SLABS / 8);
+    assert_in_range(owned_count(&other->owned), 0, SLABS / 3);
     finish(thread);
 }
 
 enum { SLEEPERS = 12, EACH_HAS = 64 * EACH };
+
+static pthread_barrier_t all_asleep;
 
 static struct sleeper {
     pthread_t thread;
@@ -172,8 +174,8 @@ static void *fill_its_own_and_wait(void *argument)
             hak_free(me->block[i]);
     }
     me->heap = heap_current;
-    pthread_barrier_wait(&all_here);
-    pthread_barrier_wait(&all_here);
+    pthread_barrier_wait(&all_asleep);
+    pthread_barrier_wait(&all_asleep);
     return NULL;
 }
 
@@ -190,18 +192,18 @@ static void test_many_sleepers_are_relieved(void **state)
 {
     (void)state;
     hak_malloc_trim(0);
-    assert_int_equal(pthread_barrier_init(&all_here, NULL, SLEEPERS + 1), 0);
+    assert_int_equal(pthread_barrier_init(&all_asleep, NULL, SLEEPERS + 1), 0);
     for (int i = 0; i < SLEEPERS; i++)
         assert_int_equal(
             pthread_create(&sleeper[i].thread, NULL, fill_its_own_and_wait, &sleeper[i]), 0);
-    pthread_barrier_wait(&all_here);
+    pthread_barrier_wait(&all_asleep);
     uint32_t owned = owned_by_sleepers();
     assert_true(owned > 16 * SLEEPERS);
     for (size_t i = 0; i < EACH_HAS; i++)
         for (int k = 0; k < SLEEPERS; k++)
             hak_free(sleeper[k].block[i * STEP % EACH_HAS]);
     assert_in_range(owned_by_sleepers(), 0, owned / 4);
-    pthread_barrier_wait(&all_here);
+    pthread_barrier_wait(&all_asleep);
     for (int i = 0; i < SLEEPERS; i++)
         assert_int_equal(pthread_join(sleeper[i].thread, NULL), 0);
 }
@@ -294,14 +296,22 @@ static void test_a_seized_heap_keeps_its_runs(void **state)
     assert_true(heap_keeps_any(h));
 }
 
+/* Its bin holds thousands, as if as many had passed it. */
 static void *leave_many(void *unused)
 {
-    for (int turn = 0; turn < 8; turn++) {
-        for (size_t i = 0; i < BLOCKS; i++)
-            block[i] = hak_malloc(96);
-        for (size_t i = 0; i < BLOCKS; i++)
-            hak_free(block[i]);
-    }
+    unsigned class_no = size_to_class(96);
+    hak_free(hak_malloc(100));
+    struct heap *h = heap_current;
+    h->demand[class_no] = DEMAND_MOST;
+    h->ran_out[class_no] = h->now;
+    h->ran_over[class_no] = 1;
+    h->passed[class_no] = BLOCKS;
+    h->owned.part = 0;
+    heap_bin_ran_out(h, class_no);
+    for (size_t i = 0; i < BLOCKS / 4; i++)
+        block[i] = hak_malloc(96);
+    for (size_t i = 0; i < BLOCKS / 4; i++)
+        hak_free(block[i]);
     return unused;
 }
 

@@ -31,6 +31,7 @@
 #define BIN_LEAST      4
 #define BIN_SMALL      KIB(8) /* of a class that is not in demand */
 #define BIN_MOST       4096
+#define BIN_GROWN      16 /* times the first bound, where it is not to hold batches */
 #define BIN_GROWN_MOST 32768
 #define BIN_LEAN       128 /* blocks: a bin of as few, or fewer, shrinks to none, unless in demand */
 #define OVERFLOWS_MOST 4   /* without running out, until a bin shrinks */
@@ -38,7 +39,7 @@
 #define FLUSHED_MOST   64  /* blocks at once, of a class in demand */
 #define SLOT_WORTH     4   /* blocks in a slot of the out-buffer */
 #define GROWN_LEAST    MIB(4)  /* beyond the first bounds, of all bins of a heap */
-#define GROWN_MOST     MIB(32) /* the same, of one that is awake */
+#define GROWN_MOST     MIB(16) /* the same, of one that is awake and has no more in use */
 #define GROWN_ALL      MIB(64) /* of all heaps together, as far as they may not have more */
 #define GROWN_SPARE    16u     /* such a part more than is wanted */
 #define GROWN_SMALL    256u   /* bytes of a block: bins of these grow only while little is in use */
@@ -129,6 +130,11 @@ static uint16_t now_of(const struct heap *h)
     return atomic_load_explicit(&h->now, memory_order_relaxed);
 }
 
+static int32_t young_limit(unsigned class_no)
+{
+    return first_limit[class_no];
+}
+
 static int32_t sleeper_limit(unsigned class_no)
 {
     int32_t limit = first_limit[class_no] / SLEEPER_PART, least = small_limit[class_no];
@@ -142,12 +148,17 @@ static void set_pace(struct heap *h, enum heap_pace pace)
 }
 
 /* What is in a bin then goes back as its thread frees more, some each time. */
-static void fall_asleep(struct heap *h)
+static void shrink_limits(struct heap *h, int32_t (*most)(unsigned class_no))
 {
-    set_pace(h, HEAP_SLEEPER);
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        if (h->bin[i].limit > sleeper_limit(i))
-            resize_bin(h, i, sleeper_limit(i));
+        if (h->bin[i].limit > most(i))
+            resize_bin(h, i, most(i));
+}
+
+/* A clock that steps back, as a thread's may when it changes processors, is no sleep. */
+static bool is_long(unsigned since)
+{
+    return since > CLOCKS_IDLE && since < UINT16_MAX - CLOCKS_IDLE;
 }
 
 /* Its thread was awake from one slow path to the next, or else slept in between. */
@@ -162,10 +173,12 @@ static void set_now(struct heap *h)
 {
     uint16_t now = processor_clock();
     unsigned since = (uint16_t)(now - now_of(h));
-    if (since > CLOCKS_IDLE)
-        fall_asleep(h);
-    else if (h->pace != HEAP_AWAKE)
+    if (is_long(since)) {
+        set_pace(h, HEAP_SLEEPER);
+        shrink_limits(h, sleeper_limit);
+    } else if (h->pace != HEAP_AWAKE) {
         note_awake(h, since);
+    }
     atomic_store_explicit(&h->now, now, memory_order_relaxed);
 }
 
@@ -197,9 +210,15 @@ void heap_bin_ran_over(struct heap *h, unsigned class_no)
         end_demand(h, class_no);
 }
 
+/* Blocks in a bin pin their slabs, so few are worth it where much is in use. */
+static bool holds_batches(const struct heap *h)
+{
+    return h->pace == HEAP_AWAKE && h->owned.part <= GROWN_MOST;
+}
+
 static size_t grown_most(const struct heap *h)
 {
-    if (h->pace != HEAP_AWAKE)
+    if (!holds_batches(h))
         return GROWN_LEAST;
     size_t most = max_size(GROWN_ALL / (size_t)segment_heaps(), h->owned.part);
     return min_size(max_size(most, GROWN_LEAST), GROWN_MOST);
@@ -209,21 +228,25 @@ static size_t grown_most(const struct heap *h)
 static size_t room_to_grow(const struct heap *h, unsigned class_no)
 {
     size_t others = h->grown - grown_bytes(class_no, h->bin[class_no].limit), most = grown_most(h);
-    size_t bytes = most > others ? most - others : 0;
-    return (size_t)first_limit[class_no] + bytes / size_class_bytes[class_no];
-}
-
-/* To hold what has passed it as well, and some more. */
-static int32_t grown_limit(const struct heap *h, unsigned class_no, int32_t limit)
-{
-    size_t wanted = (size_t)limit + h->passed[class_no];
-    wanted = min_size(wanted + wanted / GROWN_SPARE, room_to_grow(h, class_no));
-    return (int32_t)max_size(min_size(wanted, BIN_GROWN_MOST), (size_t)limit);
+    size_t bytes = most > others ? most - others : 0, first = (size_t)first_limit[class_no];
+    size_t blocks = first + bytes / size_class_bytes[class_no];
+    return min_size(blocks, holds_batches(h) ? BIN_GROWN_MOST : first * BIN_GROWN);
 }
 
 static bool may_grow(const struct heap *h, unsigned class_no)
 {
-    return size_class_bytes[class_no] > GROWN_SMALL || h->owned.part <= GROWN_USE;
+    size_t bytes = size_class_bytes[class_no];
+    return bytes > SIZE_TINY_MAX || h->owned.part <= (bytes > GROWN_SMALL ? GROWN_MOST : GROWN_USE);
+}
+
+/* If it ran over, to hold what has passed it as well, and some more. */
+static int32_t grown_limit(const struct heap *h, unsigned class_no)
+{
+    size_t first = (size_t)first_limit[class_no], limit = (size_t)h->bin[class_no].limit;
+    size_t wanted = max_size(limit, first);
+    if (h->ran_over[class_no] > 0)
+        wanted += h->passed[class_no] + (wanted + h->passed[class_no]) / GROWN_SPARE;
+    return (int32_t)min_size(wanted, max_size(room_to_grow(h, class_no), first));
 }
 
 /* Once more if it ran out a moment ago; not at all if that was long ago, or before it was in
@@ -241,15 +264,11 @@ static void note_demand(struct heap *h, unsigned class_no)
 
 static int32_t limit_wanted(const struct heap *h, unsigned class_no)
 {
-    int32_t first = first_limit[class_no];
-    int32_t limit = h->bin[class_no].limit > first ? h->bin[class_no].limit : first;
     if (!heap_in_demand(h, class_no))
         return small_limit[class_no];
     if (h->pace == HEAP_SLEEPER)
         return sleeper_limit(class_no);
-    if (!may_grow(h, class_no))
-        return first;
-    return h->ran_over[class_no] > 0 ? grown_limit(h, class_no, limit) : limit;
+    return may_grow(h, class_no) ? grown_limit(h, class_no) : first_limit[class_no];
 }
 
 void heap_bin_ran_out(struct heap *h, unsigned class_no)
@@ -289,19 +308,25 @@ static void cool(struct heap *h, unsigned class_no)
     resize_bin(h, class_no, bin->limit < small ? bin->limit : small);
 }
 
+static int32_t held(const struct bin *bin)
+{
+    return bin->limit - bin->room;
+}
+
 static bool is_stale(const struct heap *h, unsigned class_no)
 {
-    return h->bin[class_no].limit > first_limit[class_no] &&
+    return held(&h->bin[class_no]) > first_limit[class_no] &&
            (uint16_t)(h->owned.fresh - h->fresh_out[class_no]) >= STALE_FRESH;
 }
 
+/* It may hold more than its bound, which has shrunk then. */
 static void shrink_some(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
     int32_t first = first_limit[class_no], limit = bin->limit - STALE_BLOCKS;
-    limit = limit > first ? limit : first;
-    heap_flush_bin(h, bin, class_no, bin->limit - bin->room - limit);
-    resize_bin(h, class_no, limit);
+    heap_flush_bin(h, bin, class_no, STALE_BLOCKS);
+    if (bin->limit > first)
+        resize_bin(h, class_no, limit > first ? limit : first);
 }
 
 void heap_shrink_stale(struct heap *h)
@@ -309,7 +334,7 @@ void heap_shrink_stale(struct heap *h)
     uint32_t turns = h->owned.fresh - h->fresh_seen, looks = SIZE_CLASS_COUNT;
     turns = turns < STALE_TURNS ? turns : STALE_TURNS;
     h->fresh_seen = h->owned.fresh;
-    while (turns > 0 && looks > 0 && h->grown != 0) {
+    while (turns > 0 && looks > 0) {
         if (is_stale(h, h->stale_class)) {
             shrink_some(h, h->stale_class);
             turns--;
@@ -488,6 +513,8 @@ static struct heap *heap_obtain(void)
         return NULL;
     atomic_store_explicit(&h->now, processor_clock(), memory_order_relaxed);
     set_pace(h, HEAP_YOUNG);
+    if (h->grown > GROWN_LEAST)
+        shrink_limits(h, young_limit); /* another thread's */
     owned_begin(&h->owned);
     return h;
 }
@@ -842,8 +869,7 @@ struct heap *heap_first(void)
 bool heap_is_idle(struct heap *h, uint16_t now)
 {
     uint16_t since = (uint16_t)(now - now_of(h)); /* just below all: it has come to one meanwhile */
-    return holder_of(h) == held_now() && !is_busy(h) && since > CLOCKS_IDLE &&
-           since < UINT16_MAX - CLOCKS_IDLE;
+    return holder_of(h) == held_now() && !is_busy(h) && is_long(since);
 }
 
 /* In the child of a fork, one of an older generation is for whoever adopts it. */
