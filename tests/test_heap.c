@@ -452,8 +452,10 @@ static void test_who_sleeps_has_small_bins(void **state)
     const struct bin *bin = &h->bin[class_no];
     be_awake(h);
     for (int round = 0; round < 4; round++) {
-        if (round == 3)
+        if (round == 3) {
             come_after(h, 2000);
+            assert_in_range(bin->limit, 1, 24);
+        }
         int count = round == 3 ? MORE : COUNT; /* it runs out then */
         for (int i = 0; i < count; i++)
             p[i] = hak_malloc(1024);
