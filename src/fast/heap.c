@@ -83,6 +83,11 @@ static const int32_t first_limit[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_LIMIT)};
     [class] = BIN_SMALL / (size) >= 2 ? BIN_SMALL / (size) : (size) <= KIB(16) ? 2 : 1,
 static const int32_t small_limit[SIZE_CLASS_COUNT] = {SIZE_CLASSES(X_SMALL)};
 
+static int32_t held(const struct bin *bin)
+{
+    return bin->limit - bin->room;
+}
+
 static void set_limit(struct bin *bin, int32_t limit)
 {
     bin->room += limit - bin->limit;
@@ -297,7 +302,7 @@ static void cool_some(struct heap *h, unsigned class_no)
 static void cool(struct heap *h, unsigned class_no)
 {
     struct bin *bin = &h->bin[class_no];
-    int32_t small = small_limit[class_no], beyond = bin->limit - bin->room - small;
+    int32_t small = small_limit[class_no], beyond = held(bin) - small;
     if (beyond > HEAP_FLUSH_MOST) {
         cool_some(h, class_no);
         return;
@@ -306,11 +311,6 @@ static void cool(struct heap *h, unsigned class_no)
     owned_claim_none(&h->owned, class_no);
     heap_flush_bin(h, bin, class_no, beyond);
     resize_bin(h, class_no, bin->limit < small ? bin->limit : small);
-}
-
-static int32_t held(const struct bin *bin)
-{
-    return bin->limit - bin->room;
 }
 
 static bool is_stale(const struct heap *h, unsigned class_no)
@@ -538,7 +538,7 @@ static size_t bytes_held(const struct heap *h)
 {
     size_t bytes = 0;
     for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
-        bytes += (size_t)(h->bin[i].limit - h->bin[i].room) * size_class_bytes[i];
+        bytes += (size_t)held(&h->bin[i]) * size_class_bytes[i];
     return bytes;
 }
 
