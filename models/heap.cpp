@@ -303,7 +303,7 @@ struct heap_base {
                                                       order(END_FINDS_LEFT, memory_order_acquire)))
                 return;
         set_busy(h);
-        h->bin = h->bin + 0; /* heap_recount */
+        h->bin = h->bin + 0; /* bins_recount */
         shelve(h, false);
     }
 

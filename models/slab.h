@@ -594,7 +594,7 @@ inline slab *owned_find(owned *o, unsigned class_no)
 /* slow.c: refill, then one block for the program and the rest back. nullptr: out of memory. */
 inline block *model_malloc(owned *o, unsigned class_no)
 {
-    owned_set_none(o, false); /* heap_bin_ran_out */
+    owned_set_none(o, false); /* bins_ran_out */
     slab *s = owned_find(o, class_no);
     if (s == nullptr)
         return nullptr;

@@ -5,7 +5,7 @@
 #include "testing.h"
 
 #include "children.h"
-#include "fast/heap.h"
+#include "fast/bins.h"
 #include "fast/relief.h"
 #include "processor.h"
 
@@ -307,7 +307,7 @@ static void *leave_many(void *unused)
     h->ran_over[class_no] = 1;
     h->passed[class_no] = BLOCKS;
     h->owned.part = 0;
-    heap_bin_ran_out(h, class_no);
+    bins_ran_out(h, class_no);
     for (size_t i = 0; i < BLOCKS / 4; i++)
         block[i] = hak_malloc(96);
     for (size_t i = 0; i < BLOCKS / 4; i++)

@@ -4,7 +4,7 @@
  * hakmem takes no lock, so there is none to be held in the child, and nothing to wait for:
  * lock-free structures are whole at every instruction. (fork copies what one moment of all threads
  * looked like: a thread that writes after its page was copied waits for the copying to end.) What
- * has to be said to the child is that the other threads are gone (heap.c), with what they had in
+ * has to be said to the child is that the other threads are gone (mend.h), with what they had in
  * their hands, and to liburcu that its readers are.
  *
  * SYNCHRONIZATION: the handlers run in the thread that forks. urcu's take its mutex, which only

@@ -56,7 +56,8 @@ struct watched {
     uint16_t at;       /* the processor_clock then */
 };
 
-#define HEAP_WATCHED 8u
+#define HEAP_WATCHED     8u
+#define HEAP_CLOCKS_IDLE 1024u /* of processor_clock: about a tenth of a second */
 
 /* What is in bins is out of others' reach while a thread sleeps. */
 enum heap_pace {
@@ -78,13 +79,13 @@ struct heap {
     uint16_t ran_out[SIZE_CLASS_COUNT]; /* owner only: when, by `now` */
     size_t grown; /* owner only: bytes by which bins may hold more than at first */
     uint16_t fresh_out[SIZE_CLASS_COUNT]; /* owner only: when a bin ran out, by `owned.fresh` */
-    uint32_t fresh_seen;                  /* owner only: up to where heap_shrink_stale has looked */
+    uint32_t fresh_seen;                  /* owner only: up to where bins_shrink_stale has looked */
     uint32_t fresh_relieved;              /* owner only: the same of relief_look */
     uint32_t stale_class;                 /* owner only: the class that is next there */
     enum heap_pace pace;                  /* owner only */
     unsigned awake;   /* owner only: for how long, while `pace` does not say so */
     uint32_t refills; /* owner only: a count */
-    uint32_t flushes; /* owner only: the same, of heap_flush_full */
+    uint32_t flushes; /* owner only: the same, of bins_flush_full */
     uint32_t larges;  /* owner only: runs and whales that came and went, since the last look */
     struct watched watched[HEAP_WATCHED]; /* owner only: who may be idle */
     uint32_t watched_next;                /* owner only: of these, in turn */
@@ -186,6 +187,40 @@ HAK_INLINE void *heap_pop(struct heap *h, size_t place)
     return b;
 }
 
+HAK_INLINE uint32_t heap_holder(const struct heap *h)
+{
+    return atomic_load_explicit(&h->holder, memory_order_relaxed);
+}
+
+/* What `holder` says of the heaps that threads of this process hold. */
+uint32_t heap_held_now(void);
+
+/* Nobody else has it, or may change its state. */
+HAK_INLINE void heap_set_holder(struct heap *h, uint32_t holder)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&h->holder, holder, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+HAK_INLINE bool heap_is_busy(const struct heap *h)
+{
+    return atomic_load_explicit(&h->busy, memory_order_relaxed);
+}
+
+/* When its thread last refilled a bin, or flushed one in demand, by processor_clock. */
+HAK_INLINE uint16_t heap_now(const struct heap *h)
+{
+    return atomic_load_explicit(&h->now, memory_order_relaxed);
+}
+
+/* Whether who came to no such slow path for as long slept. A clock that steps back, as a thread's
+ * may when it changes processors, is no sleep. */
+HAK_INLINE bool heap_is_long(unsigned since)
+{
+    return since > HEAP_CLOCKS_IDLE && since < UINT16_MAX - HEAP_CLOCKS_IDLE;
+}
+
 /* For the slow paths: the heap to work with, given the one that heap_enter returned: that, or a
  * borrowed one if that is a sentinel, or seized; NULL: there is no memory for one. heap_close ends
  * it, and leaves. */
@@ -213,7 +248,7 @@ HAK_INLINE void heap_end(struct heap *h)
  * and only so often between two others. heap_end ends it. */
 HAK_INLINE bool heap_begin_brief(struct heap *h)
 {
-    if (h->brief == 0 || HAK_UNLIKELY(atomic_load_explicit(&h->busy, memory_order_relaxed)))
+    if (h->brief == 0 || HAK_UNLIKELY(heap_is_busy(h)))
         return false;
     h->brief--;
     if (HAK_LIKELY((heap_begin(h) & HEAP_STATES) == 0))
@@ -229,48 +264,6 @@ HAK_INLINE void heap_note_kept(struct heap *h)
     atomic_store_explicit(&h->keeps, kept, memory_order_relaxed);
 }
 
-/* Blocks that a call gives back at most, unless it empties a bin for good. */
-#define HEAP_FLUSH_MOST 4096
-
-/* Gives back `count` blocks, the last freed first. The bin may be of another heap of the same
- * thread, if h is borrowed. */
-void heap_flush_bin(struct heap *h, struct bin *bin, unsigned class_no, int32_t count);
-/* Of a bin that has run over, of a class in demand: a few blocks, which are in the cache yet. To
- * walk a list that is not takes longer than all the rest of a free. */
-void heap_flush_full(struct heap *h, unsigned class_no);
-/* How much a bin holds at most: nothing, until it first ran out. Then little, and its heap owns no
- * slab of the class, while it seldom runs out: that many threads allocate a little of each class is
- * common, and bins and slabs of their own would cost them more than their blocks do. Once a class
- * is in demand, 96 KiB. A bin that runs over again and again, and never runs out, is of a thread
- * that only frees: each block that it keeps may be the last of its slab, so it keeps ever fewer,
- * 128 or less, and once it has not run out for about a second, none, until it does. One that runs
- * over and out by turns is of a thread whose use swings by more than fits in: it may keep more; of
- * small blocks only if little is in use, since in the order they were freed in, they are scattered
- * over all that is. A thread that slept has bins of 24 KiB, until it was awake for a while. */
-void heap_bin_ran_over(struct heap *h, unsigned class_no);
-void heap_bin_ran_out(struct heap *h, unsigned class_no);
-/* Before each refill, and now and then where only large blocks come and go. It looks at the classes
- * by turns: one whose bin ran out long ago is not in demand any more. */
-void heap_begin_refill(struct heap *h);
-
-/* For who has taken memory from the system since the last look: bins that have grown, and were not
- * used meanwhile, give back some of what is in them. */
-void heap_shrink_stale(struct heap *h);
-
-HAK_INLINE bool heap_took_fresh(const struct heap *h)
-{
-    return h->owned.fresh != h->fresh_seen;
-}
-
-/* A class is in demand when its bin has run out as often as this, each time soon after the last and
- * with twice as many blocks. */
-#define DEMAND_MOST 4
-
-HAK_INLINE bool heap_in_demand(const struct heap *h, unsigned class_no)
-{
-    return h->demand[class_no] == DEMAND_MOST;
-}
-
 /* Whose slabs have this owner in their words; NULL: it is one of too many. */
 struct heap *heap_of_owner(uintptr_t owner);
 
@@ -282,20 +275,12 @@ bool heap_dissolve_parked(void);
 /* Free blocks in the calling thread's bins and in parked heaps. */
 size_t heap_cached_bytes(void);
 
-/* Whether its thread was interrupted in a slow path for good: then it is not to be touched
- * again. */
-bool heap_is_broken(struct heap *h);
-/* The counts of its bins anew: it was left between two steps of a fast path. */
-void heap_recount(struct heap *h);
 /* At thread exit, with what heap_enter returned: parks or dissolves the thread's heap. */
 void heap_retire(struct heap *entered);
 
 /* The first of the list of all heaps that there ever were; NULL: none yet. */
 struct heap *heap_first(void);
-/* When its thread last refilled a bin, or flushed one in demand, by processor_clock. */
-uint16_t heap_now(const struct heap *h);
-/* Whether the heap's thread is in no slow path, and has done neither for about a tenth of a
- * second. */
+/* Whether the heap's thread is in no slow path, and has slept. */
 bool heap_is_idle(struct heap *h, uint16_t now);
 /* Whether there is something to be had of it. */
 HAK_INLINE bool heap_keeps_any(struct heap *h)

@@ -4,6 +4,7 @@
  * SYNCHRONIZATION: all by the thread that entered.
  */
 #include "slow.h"
+#include "bins.h"
 #include "counters.h"
 #include "foreign.h"
 #include "relief.h"
@@ -71,12 +72,12 @@ static bool refill_few(struct heap *h, unsigned class_no)
 
 static bool fill_empty(struct heap *h, unsigned class_no)
 {
-    return heap_in_demand(h, class_no) ? refill(h, class_no) : refill_few(h, class_no);
+    return bins_in_demand(h, class_no) ? refill(h, class_no) : refill_few(h, class_no);
 }
 
 static bool refill_or_give_back(struct heap *h, unsigned class_no)
 {
-    heap_bin_ran_out(h, class_no);
+    bins_ran_out(h, class_no);
     if (fill_empty(h, class_no))
         return true;
     give_back_all(h, 0);
@@ -93,8 +94,8 @@ static void purge_some(size_t taken)
 /* Who has taken new memory may have some in bins that are not used, and idle threads in slabs. */
 static void look_for_unused(struct heap *h, unsigned class_no)
 {
-    if (HAK_UNLIKELY(heap_took_fresh(h)))
-        heap_shrink_stale(h);
+    if (HAK_UNLIKELY(bins_may_be_stale(h)))
+        bins_shrink_stale(h);
     if (HAK_UNLIKELY(relief_is_due(h)))
         relief_look(h, class_no);
 }
@@ -103,7 +104,7 @@ static void look_for_unused(struct heap *h, unsigned class_no)
 static void *small_alloc(struct heap *h, unsigned class_no)
 {
     outbuf_tick(&h->out, &h->owned);
-    heap_begin_refill(h);
+    bins_begin_refill(h);
     if (h->refills % REFILLS_A_PURGE == 0) {
         relief_of_watched(h);
         purge_some(0);
@@ -145,7 +146,7 @@ static void count_large(struct heap *h)
     if (h->larges < LARGES_A_LOOK)
         return;
     h->larges = 0;
-    heap_begin_refill(h);
+    bins_begin_refill(h);
 }
 
 /* A run that the heap has kept. */
@@ -336,7 +337,7 @@ static int32_t overflow_count(const struct heap *h, unsigned class_no)
 {
     int32_t limit = h->bin[class_no].limit;
     if (limit == 0)
-        return HEAP_FLUSH_MOST;
+        return BINS_FLUSH_MOST;
     return limit / 8 < FEW_BACK ? 1 + limit / 8 : FEW_BACK;
 }
 
@@ -345,12 +346,12 @@ static void flush_overflow(struct heap *h, unsigned class_no)
 {
     outbuf_tick(&h->out, &h->owned);
     relief_if_awaited(h);
-    if (heap_in_demand(h, class_no)) {
-        heap_flush_full(h, class_no);
+    if (bins_in_demand(h, class_no)) {
+        bins_flush_full(h, class_no);
         return;
     }
-    heap_flush_bin(h, &h->bin[class_no], class_no, overflow_count(h, class_no));
-    heap_bin_ran_over(h, class_no);
+    bins_flush(h, &h->bin[class_no], class_no, overflow_count(h, class_no));
+    bins_ran_over(h, class_no);
 }
 
 static void check_block(struct slab *s, void *p)
@@ -484,7 +485,7 @@ static void pass_on(struct heap *h, unsigned class_no, void *p)
 static int32_t borrowed_count(const struct bin *bin)
 {
     int32_t half = 1 + bin->limit / 2;
-    return half < HEAP_FLUSH_MOST ? half : HEAP_FLUSH_MOST;
+    return half < BINS_FLUSH_MOST ? half : BINS_FLUSH_MOST;
 }
 
 static HAK_NOINLINE void free_flush(struct heap *h, unsigned class_no)
@@ -494,7 +495,7 @@ static HAK_NOINLINE void free_flush(struct heap *h, unsigned class_no)
     if (HAK_LIKELY(work == h))
         flush_overflow(h, class_no);
     else if (work != NULL)
-        heap_flush_bin(work, &h->bin[class_no], class_no, borrowed_count(&h->bin[class_no]));
+        bins_flush(work, &h->bin[class_no], class_no, borrowed_count(&h->bin[class_no]));
     heap_close(h, work);
 }
 
