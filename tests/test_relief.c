@@ -138,7 +138,17 @@ static void free_blocks(size_t from, size_t to)
         hak_free(block[i]);
 }
 
-/* Who only frees, and takes nothing new, makes them free for all. */
+/* The same, as if the other came to slow paths meanwhile. */
+static void free_while_awake(size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        atomic_store(&other->now, processor_clock());
+        hak_free(block[i]);
+    }
+}
+
+/* Who only frees, and takes nothing new, makes them free for all: at each look more than was freed
+ * since the last, so that at most what was freed before the other slept stays. */
 static void test_what_is_freed_into_slabs_of_a_sleeper_is_free(void **state)
 {
     (void)state;
@@ -146,10 +156,12 @@ static void test_what_is_freed_into_slabs_of_a_sleeper_is_free(void **state)
     pthread_t thread = start(fill_and_wait, NULL);
     uint32_t owned = owned_count(&other->owned);
     assert_true(owned > SLABS * 3 / 4);
-    free_blocks(0, BLOCKS / 4); /* it is looked at first */
-    assert_in_range(owned_count(&other->owned), owned / 2, owned);
-    usleep(2000);
-    free_blocks(BLOCKS / 4, BLOCKS);
+    free_while_awake(0, BLOCKS / 4); /* it is looked at first */
+    assert_in_range(owned_count(&other->owned), owned - 16, owned);
+    for (size_t i = BLOCKS / 4; i < BLOCKS; i += BLOCKS / 8) {
+        usleep(2000);
+        free_blocks(i, i + BLOCKS / 8);
+    }
     assert_in_range(owned_count(&other->owned), 0, SLABS / 3);
     finish(thread);
 }
@@ -161,6 +173,7 @@ static pthread_barrier_t all_asleep;
 static struct sleeper {
     pthread_t thread;
     struct heap *heap;
+    uint32_t kept; /* when it fell asleep: who is slower may have taken some since */
     void *block[EACH_HAS];
 } sleeper[SLEEPERS];
 
@@ -174,17 +187,26 @@ static void *fill_its_own_and_wait(void *argument)
             hak_free(me->block[i]);
     }
     me->heap = heap_current;
+    me->kept = atomic_load(&me->heap->keeps);
     pthread_barrier_wait(&all_asleep);
     pthread_barrier_wait(&all_asleep);
     return NULL;
 }
 
-static uint32_t owned_by_sleepers(void)
+static uint32_t kept_at_first(void)
 {
-    uint32_t owned = 0;
+    uint32_t kept = 0;
     for (int i = 0; i < SLEEPERS; i++)
-        owned += owned_count(&sleeper[i].heap->owned);
-    return owned;
+        kept += sleeper[i].kept;
+    return kept;
+}
+
+static uint32_t kept_now(void)
+{
+    uint32_t kept = 0;
+    for (int i = 0; i < SLEEPERS; i++)
+        kept += atomic_load(&sleeper[i].heap->keeps);
+    return kept;
 }
 
 /* By turns: more of them than are remembered. */
@@ -197,12 +219,12 @@ static void test_many_sleepers_are_relieved(void **state)
         assert_int_equal(
             pthread_create(&sleeper[i].thread, NULL, fill_its_own_and_wait, &sleeper[i]), 0);
     pthread_barrier_wait(&all_asleep);
-    uint32_t owned = owned_by_sleepers();
-    assert_true(owned > 16 * SLEEPERS);
+    uint32_t kept = kept_at_first();
+    assert_true(kept > 16 * SLEEPERS);
     for (size_t i = 0; i < EACH_HAS; i++)
         for (int k = 0; k < SLEEPERS; k++)
             hak_free(sleeper[k].block[i * STEP % EACH_HAS]);
-    assert_in_range(owned_by_sleepers(), 0, owned / 4);
+    assert_in_range(kept_now(), 0, kept / 4);
     pthread_barrier_wait(&all_asleep);
     for (int i = 0; i < SLEEPERS; i++)
         assert_int_equal(pthread_join(sleeper[i].thread, NULL), 0);
@@ -215,10 +237,7 @@ static void test_who_is_awake_takes_its_own_back(void **state)
     hak_malloc_trim(0);
     pthread_t thread = start(fill_and_wait, NULL);
     uint32_t owned = owned_count(&other->owned);
-    for (size_t i = 0; i < BLOCKS; i++) {
-        atomic_store(&other->now, processor_clock());
-        hak_free(block[i]);
-    }
+    free_while_awake(0, BLOCKS);
     assert_in_range(owned_count(&other->owned), owned - 32, owned);
     finish(thread);
 }
