@@ -1,12 +1,13 @@
 /*
  * test_signals.c: malloc and free are async-signal-safe. A timer interrupts allocating threads; its
  * handler allocates, reallocates and frees in every tier, its own blocks and the interrupted
- * thread's.
+ * thread's; or leaves malloc or free for good, by siglongjmp.
  *
  *     test_signals [SECONDS]      3 if not given
  */
 #include "testing.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -137,6 +138,68 @@ static void test_first_allocation_in_a_handler(void **state)
     }
 }
 
+static __thread sigjmp_buf start;
+static __thread volatile sig_atomic_t may_leave;
+
+static void leave(int number)
+{
+    (void)number;
+    if (may_leave) {
+        may_leave = false;
+        siglongjmp(start, 1);
+    }
+}
+
+static void replace(_Atomic(unsigned char *) *at, unsigned turn)
+{
+    unsigned char *old = atomic_exchange(at, NULL);
+    if (old != NULL)
+        check(old);
+    free(old);
+    atomic_store(at, make(sizes[turn % 64 == 0 ? 6 : turn % 5], (unsigned char)turn));
+}
+
+/* Allocates until a handler leaves it, and then goes on for a while. */
+static void *be_left(void *unused)
+{
+    _Atomic(unsigned char *) mine[SHARED] = {NULL};
+    volatile unsigned turn = 0, end = UINT_MAX;
+    if (sigsetjmp(start, 1) != 0)
+        end = turn + SHARED;
+    else
+        may_leave = true;
+    for (; turn != end; turn++)
+        replace(&mine[turn * 7 % SHARED], turn);
+    for (int i = 0; i < SHARED; i++)
+        free(mine[i]);
+    atomic_fetch_add(&entries, 1);
+    return unused;
+}
+
+/* What a thread was about to make or free is lost; nothing else is, and whoever has its heap next
+ * finds it whole. */
+static void test_handlers_leave(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 400 };
+    struct sigaction action = {.sa_handler = leave};
+    assert_int_equal(sigaction(SIGUSR2, &action, NULL), 0);
+    atomic_store(&entries, 0);
+    for (int round = 1; round <= ROUNDS; round++) {
+        pthread_t thread[THREADS];
+        for (int i = 0; i < THREADS; i++)
+            assert_int_equal(pthread_create(&thread[i], NULL, be_left, NULL), 0);
+        for (int tries = 0; atomic_load(&entries) < (long)round * THREADS; tries++) {
+            assert_in_range(tries, 0, 10000);
+            nanosleep(&(struct timespec){0, 100000}, NULL);
+            for (int i = 0; i < THREADS; i++)
+                pthread_kill(thread[i], SIGUSR2);
+        }
+        for (int i = 0; i < THREADS; i++)
+            pthread_join(thread[i], NULL);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -144,6 +207,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_handlers_allocate),
         cmocka_unit_test(test_first_allocation_in_a_handler),
+        cmocka_unit_test(test_handlers_leave),
     };
     return RUN_TESTS(tests);
 }
