@@ -7,6 +7,7 @@
 #include "fast/heap.h"
 #include "global/run.h"
 #include "global/segment.h"
+#include "processor.h"
 
 #include <hakmem.h>
 
@@ -98,6 +99,14 @@ static void test_units_are_bounded(void **state)
         assert_int_equal(unit_word_kind(registry_word(p[i])), i < 3 ? UNIT_FREE : UNIT_KEPT);
 }
 
+/* As if that were the last of many in a row. */
+static void look_and_keep(struct runs *runs, void *p)
+{
+    runs->looks = 0;
+    runs->looked = processor_clock();
+    runs_keep(runs, p);
+}
+
 static void test_the_bound_is_a_part_of_what_is_in_use(void **state)
 {
     (void)state;
@@ -105,26 +114,21 @@ static void test_the_bound_is_a_part_of_what_is_in_use(void **state)
     void *p[RUNS];
     for (int i = 0; i < RUNS; i++)
         p[i] = make(UNITS);
-    r.looks = 0;
-    runs_keep(&r, p[0]);
+    look_and_keep(&r, p[0]);
     assert_in_range(r.most, RUNS * UNITS / 8, RUNS * UNITS / 8 + 4);
     segment_count_heaps(4);
-    r.looks = 0;
-    runs_keep(&r, p[1]);
+    look_and_keep(&r, p[1]);
     assert_int_equal(r.most, PURGE_LIMIT / 4);
     segment_count_heaps(64 - 5);
-    r.looks = 0;
-    runs_keep(&r, p[2]);
+    look_and_keep(&r, p[2]);
     assert_int_equal(r.most, PURGE_LIMIT * 2 / 64);
     segment_set_purge_limit(16);
     segment_count_heaps(5 - 64);
-    r.looks = 0;
-    runs_keep(&r, p[3]);
+    look_and_keep(&r, p[3]);
     assert_in_range(r.most, RUNS * UNITS / 8 / 5, RUNS * UNITS / 8 / 4 + 4);
     segment_count_heaps(-4);
     segment_set_purge_limit(0);
-    r.looks = 0;
-    runs_keep(&r, p[4]);
+    look_and_keep(&r, p[4]);
     assert_int_equal(registry_word(p[4]), UNIT_FREE);
     segment_set_purge_limit(PURGE_LIMIT);
     for (int i = 5; i < RUNS; i++)
@@ -135,8 +139,7 @@ static struct runs others[10];
 
 static uint32_t most_of(struct runs *runs)
 {
-    runs->looks = 0;
-    runs_keep(runs, make(1));
+    look_and_keep(runs, make(1));
     return runs->most;
 }
 
@@ -157,6 +160,28 @@ static void test_all_together_are_bounded(void **state)
     for (unsigned i = 0; i < 10; i++)
         runs_drop(&others[i]);
     runs_only_user(NULL);
+}
+
+static uint32_t most_after(unsigned clocks)
+{
+    r.looks = 0;
+    r.looked = (uint16_t)(processor_clock() - clocks);
+    runs_keep(&r, make(1));
+    return r.most;
+}
+
+/* Where a thread returns few, they cost next to nothing, and would be held for long. Who returned
+ * many may have been off its processor for a while. */
+static void test_who_seldom_returns_some_keeps_few(void **state)
+{
+    (void)state;
+    enum { MANY = 32 };
+    assert_in_range(most_after(200), 0, MANY / 2);
+    assert_int_equal(most_after(0), MANY);
+    assert_int_equal(most_after(200), MANY);
+    assert_in_range(most_after(2000), 0, MANY / 2);
+    assert_in_range(most_after(200), 0, MANY / 2);
+    runs_drop(&r);
 }
 
 static void test_what_nobody_takes_goes(void **state)
@@ -436,6 +461,7 @@ int main(void)
         TEST(test_units_are_bounded),
         TEST(test_the_bound_is_a_part_of_what_is_in_use),
         TEST(test_all_together_are_bounded),
+        TEST(test_who_seldom_returns_some_keeps_few),
         TEST(test_what_nobody_takes_goes),
         TEST(test_the_first_slot_of_a_length_is_found),
         TEST(test_one_more_is_kept_if_none_goes_back_for_it),

@@ -4,15 +4,18 @@
  * SYNCHRONIZATION: see runs.h.
  */
 #include "runs.h"
+#include "processor.h"
 #include "../global/run.h"
 #include "../global/segment.h"
 
 #define SHARE      8u /* of all that is in use, by the number of heaps, a part as large */
 #define UNITS_MOST 64
-#define ANY_SHARE  4   /* of the limit of free units a part as large, however little is in use; */
-#define ANY_TIMES  2   /* in all heaps so many times as much as the limit */
-#define LOOK_EACH  16u /* runs: what all use is counted in shared lines */
-#define MORE_SHARE 8u  /* a run that is larger than wanted by such a part will do */
+#define ANY_SHARE  4    /* of the limit of free units a part as large, however little is in use; */
+#define ANY_TIMES  2    /* in all heaps so many times as much as the limit */
+#define LOOK_EACH  16u  /* runs: what all use is counted in shared lines */
+#define OFTEN      64u  /* of processor_clock from look to look, about 6 ms: it returns many; */
+#define SELDOM     512u /* until they are so far apart: a thread may lose its processor meanwhile */
+#define MORE_SHARE 8u   /* a run that is larger than wanted by such a part will do */
 
 static _Atomic(long) granted; /* atomic, relaxed: to all heaps */
 
@@ -24,13 +27,22 @@ static void set_granted(struct runs *r, long units)
     r->granted = (uint32_t)units;
 }
 
+static bool comes_often(struct runs *r)
+{
+    uint16_t now = processor_clock();
+    unsigned since = (uint16_t)(now - r->looked);
+    r->looked = now;
+    return since < (r->granted != 0 ? SELDOM : OFTEN);
+}
+
 /* However little is in use: if that is more than `part`, and others have left as much. */
 static long least_bound(struct runs *r, long part)
 {
     long limit = segment_purge_limit(), all = limit * ANY_TIMES;
     long left = all - atomic_load_explicit(&granted, memory_order_relaxed) + (long)r->granted;
     long wanted = min_long(min_long(limit / ANY_SHARE, all / segment_heaps()), UNITS_MOST);
-    set_granted(r, wanted > part ? max_long(min_long(wanted, left), 0) : 0);
+    bool is_wanted = comes_often(r) && wanted > part;
+    set_granted(r, is_wanted ? max_long(min_long(wanted, left), 0) : 0);
     return (long)r->granted;
 }
 

@@ -6,7 +6,8 @@
  * instead, which may be in its cache yet. Few are kept: 16, and of an eighth of all that is in use
  * the heap's part, 4 MiB at most. However little is in use, a heap may keep a quarter of the limit
  * of free units (global/segment.h: 2 MiB), as long as all heaps together have twice the limit of
- * such. The rest goes back, about the one that was kept longest first; and one at each round of
+ * such, and as it returns some hundreds a second: else that would be held for what costs next to
+ * nothing. The rest goes back, about the one that was kept longest first; and one at each round of
  * the heap's looks at its classes, if none was taken meanwhile.
  *
  * The word of a kept run says UNIT_KEPT: it is not allocated, nor free for others.
@@ -33,6 +34,7 @@ struct runs {
     uint32_t kept;                        /* owner only: units of all of them */
     uint32_t most;    /* owner only: how many these may be, as of the last look */
     uint32_t looks;   /* owner only: runs until the next look */
+    uint16_t looked;  /* owner only: the processor_clock then */
     uint32_t granted; /* owner only: units of `most` that it has of what all may share */
     bool was_taken;   /* owner only: one was, in this round */
 };
