@@ -124,20 +124,24 @@ static void be_awake(struct heap *h)
     h->pace = HEAP_AWAKE;
 }
 
-/* As if each had run over, and out, after more than fits. */
+/* As if it had run over, and out, after more than fits. */
+static void grow(struct heap *h, unsigned class_no)
+{
+    h->demand[class_no] = DEMAND_MOST;
+    h->ran_out[class_no] = h->now;
+    h->ran_over[class_no] = 1;
+    h->passed[class_no] = 1000000;
+    bins_ran_out(h, class_no);
+}
+
 static void grow_all(struct heap *h)
 {
-    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++) {
-        h->demand[i] = DEMAND_MOST;
-        h->ran_out[i] = h->now;
-        h->ran_over[i] = 1;
-        h->passed[i] = 1000000;
-        bins_ran_out(h, i);
-    }
+    for (unsigned i = 0; i < SIZE_CLASS_COUNT; i++)
+        grow(h, i);
 }
 
 /* A thread that begins may be about to sleep. One that is awake has a share of a bound for all, or as
- * much as it has in use. */
+ * much as it has in use; no bin of large blocks takes all of that. */
 static void test_all_bins_together_are_bounded(void **state)
 {
     (void)state;
@@ -153,6 +157,14 @@ static void test_all_bins_together_are_bounded(void **state)
     grow_all(h);
     assert_in_range(h->grown, MIB(15), MIB(16));
     hak_malloc_trim(0);
+    grow(h, size_to_class(KIB(2)));
+    assert_in_range(h->grown, MIB(15), MIB(16));
+    hak_malloc_trim(0);
+    for (size_t bytes = KIB(4); bytes <= KIB(64); bytes *= 2) {
+        grow(h, size_to_class(bytes));
+        assert_in_range(h->grown, MIB(2) - bytes, MIB(2));
+        hak_malloc_trim(0);
+    }
     segment_count_heaps(11);
     grow_all(h);
     assert_in_range(h->grown, MIB(4), MIB(64) / 11);

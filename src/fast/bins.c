@@ -25,6 +25,8 @@
 #define GROWN_LEAST  MIB(4)  /* beyond the first bounds, of all bins of a heap */
 #define GROWN_MOST   MIB(16) /* the same, of one that is awake and has no more in use */
 #define GROWN_ALL    MIB(64) /* of all heaps together, as far as they may not have more */
+#define GROWN_EACH   MIB(2)  /* the same, of one bin of large blocks: few of them pass one by one */
+#define GROWN_LARGE  KIB(2)  /* bytes of a block: above they are large */
 #define GROWN_SPARE  16u     /* such a part more than is wanted */
 #define GROWN_SMALL  256u    /* bytes of a block: bins of these grow only while little is in use */
 #define GROWN_USE    MIB(4)  /* by a heap: that is little */
@@ -194,6 +196,8 @@ static size_t room_to_grow(const struct heap *h, unsigned class_no)
 {
     size_t others = h->grown - grown_bytes(class_no, h->bin[class_no].limit), most = grown_most(h);
     size_t bytes = most > others ? most - others : 0, first = (size_t)first_limit[class_no];
+    if (size_class_bytes[class_no] > GROWN_LARGE)
+        bytes = min_size(bytes, GROWN_EACH);
     size_t blocks = first + bytes / size_class_bytes[class_no];
     return min_size(blocks, holds_batches(h) ? BIN_GROWN_MOST : first * BIN_GROWN);
 }

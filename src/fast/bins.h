@@ -9,7 +9,9 @@
  * 128 or less, and once it has not run out for about a second, none, until it does. One that runs
  * over and out by turns is of a thread whose use swings by more than fits in: it may keep more; of
  * small blocks only if little is in use, since in the order they were freed in, they are scattered
- * over all that is. A thread that slept has bins of 24 KiB, until it was awake for a while.
+ * over all that is; and of blocks above 2 KiB 2 MiB at most, since threads that free for each other
+ * would hold what differs by chance. A thread that slept has bins of 24 KiB, until it was awake for
+ * a while.
  *
  * SYNCHRONIZATION: all of it for who has the heap, in a slow path.
  */
