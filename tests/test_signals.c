@@ -1,7 +1,7 @@
 /*
  * test_signals.c: malloc and free are async-signal-safe. A timer interrupts allocating threads; its
  * handler allocates, reallocates and frees in every tier, its own blocks and the interrupted
- * thread's; or leaves malloc or free for good, by siglongjmp.
+ * thread's. Or signals leave malloc or free for good, by siglongjmp.
  *
  *     test_signals [SECONDS]      3 if not given
  */
@@ -176,8 +176,8 @@ static void *be_left(void *unused)
     return unused;
 }
 
-/* What a thread was about to make or free is lost; nothing else is, and whoever has its heap next
- * finds it whole. */
+/* What a thread was about to make or free is lost, and its heap if it was left in a slow path. It
+ * goes on, no other block is broken, and whoever has the heap next finds it whole. */
 static void test_handlers_leave(void **state)
 {
     (void)state;

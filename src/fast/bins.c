@@ -25,7 +25,7 @@
 #define GROWN_LEAST  MIB(4)  /* beyond the first bounds, of all bins of a heap */
 #define GROWN_MOST   MIB(16) /* the same, of one that is awake and has no more in use */
 #define GROWN_ALL    MIB(64) /* of all heaps together, as far as they may not have more */
-#define GROWN_EACH   MIB(2)  /* the same, of one bin of large blocks: few of them pass one by one */
+#define GROWN_EACH   MIB(2)  /* of one bin of large blocks, as GROWN_LEAST: few pass one by one */
 #define GROWN_LARGE  KIB(2)  /* bytes of a block: above they are large */
 #define GROWN_SPARE  16u     /* such a part more than is wanted */
 #define GROWN_SMALL  256u    /* bytes of a block: bins of these grow only while little is in use */

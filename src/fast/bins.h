@@ -13,7 +13,8 @@
  * would hold what differs by chance. A thread that slept has bins of 24 KiB, until it was awake for
  * a while.
  *
- * SYNCHRONIZATION: all of it for who has the heap, in a slow path.
+ * SYNCHRONIZATION: all of it for who has the heap: its thread, in a slow path (bins_bytes: anywhere
+ * inside malloc or free), or who mends or adopts it.
  */
 #ifndef HAK_BINS_H
 #define HAK_BINS_H

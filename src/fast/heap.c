@@ -395,8 +395,7 @@ struct heap *heap_first(void)
 
 bool heap_is_idle(struct heap *h, uint16_t now)
 {
-    uint16_t since =
-        (uint16_t)(now - heap_now(h)); /* just below all: it has come to one meanwhile */
+    uint16_t since = (uint16_t)(now - heap_now(h)); /* just below 0: it came to one meanwhile */
     return heap_holder(h) == heap_held_now() && !heap_is_busy(h) && heap_is_long(since);
 }
 

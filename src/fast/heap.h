@@ -214,8 +214,8 @@ HAK_INLINE uint16_t heap_now(const struct heap *h)
     return atomic_load_explicit(&h->now, memory_order_relaxed);
 }
 
-/* Whether who came to no such slow path for as long slept. A clock that steps back, as a thread's
- * may when it changes processors, is no sleep. */
+/* Whether so many clocks without such a slow path are a sleep. A clock that steps back, as a thread's
+ * may when it changes processors, is none. */
 HAK_INLINE bool heap_is_long(unsigned since)
 {
     return since > HEAP_CLOCKS_IDLE && since < UINT16_MAX - HEAP_CLOCKS_IDLE;

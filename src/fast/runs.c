@@ -15,6 +15,7 @@
 #define LOOK_EACH  16u  /* runs: what all use is counted in shared lines */
 #define OFTEN      64u  /* of processor_clock from look to look, about 6 ms: it returns many; */
 #define SELDOM     512u /* until they are so far apart: a thread may lose its processor meanwhile */
+#define STEPS_BACK 16u  /* of processor_clock: a thread may change processors */
 #define MORE_SHARE 8u   /* a run that is larger than wanted by such a part will do */
 
 static _Atomic(long) granted; /* atomic, relaxed: to all heaps */
@@ -30,9 +31,9 @@ static void set_granted(struct runs *r, long units)
 static bool comes_often(struct runs *r)
 {
     uint16_t now = processor_clock();
-    unsigned since = (uint16_t)(now - r->looked);
+    unsigned since = (uint16_t)(now - r->looked + STEPS_BACK);
     r->looked = now;
-    return since < (r->granted != 0 ? SELDOM : OFTEN);
+    return since < (r->granted != 0 ? SELDOM : OFTEN) + STEPS_BACK;
 }
 
 /* However little is in use: if that is more than `part`, and others have left as much. */
@@ -129,16 +130,24 @@ static unsigned next_slot(struct runs *r)
     return r->oldest++ % RUNS_MOST;
 }
 
+static void send_back_beyond(struct runs *r, uint32_t units)
+{
+    while (r->kept > units)
+        send_back(r, next_slot(r), true);
+}
+
 void runs_keep(struct runs *r, void *p)
 {
     unsigned units = unit_word_units(registry_word(p)), slot;
     if (r->looks-- == 0)
         look_around(r);
     if (units > r->most) {
+        send_back_beyond(r, r->most); /* that was for what it may not keep any more */
         run_free(p, true);
         return;
     }
-    while ((slot = runs_slot_of(r, 0)) == RUNS_MOST || r->kept + units > r->most)
+    send_back_beyond(r, r->most - units);
+    while ((slot = runs_slot_of(r, 0)) == RUNS_MOST)
         send_back(r, next_slot(r), true);
     runs_put_in(r, slot, p, units);
 }
@@ -152,7 +161,7 @@ void runs_drop_one(struct runs *r)
             break;
         }
     }
-    if (r->kept == 0)
+    if (r->kept == 0 && r->granted != 0)
         end_grant(r);
 }
 
