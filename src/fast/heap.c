@@ -3,8 +3,8 @@
  *
  * SYNCHRONIZATION
  * - `parked` and `spare` are pushed and popped singly (pop_mpmc); heaps are type-stable.
- * - `all` is push-only: the CAS that publishes a heap (release) pairs with the acquiring load of the
- *   search in adopt_vanished.
+ * - `all` is push-only: the CAS that publishes a heap (release) pairs with the acquiring load of
+ *   heap_first.
  * - `holder`: 0 while in a stack. In the child of a fork, a heap whose holder is of an older generation
  *   belongs to a thread that vanished. If that thread was not in a slow path, the heap is whole (the fast
  *   paths leave it so at every instruction) and is adopted by CAS, straight into a slow path; else it has to
@@ -117,7 +117,7 @@ static struct heap *adopt_vanished(void)
     uint32_t now = heap_held_now();
     if (now == HEAP_HELD(0))
         return NULL;
-    struct heap *h = atomic_load_explicit(&all, memory_order_acquire);
+    struct heap *h = heap_first();
     while (h != NULL && !try_adopt(h, now))
         h = h->all_next;
     if (h != NULL) {
