@@ -4,6 +4,7 @@
 #include "testing.h"
 
 #include "fast/bins.h"
+#include "run_in_thread.h"
 
 #include <hakmem.h>
 #include <pthread.h>
@@ -147,10 +148,7 @@ static void *gone(void *argument)
 static void test_gone_stays_gone(void **state)
 {
     (void)state;
-    pthread_t thread;
-    void *ok;
-    assert_int_equal(pthread_create(&thread, NULL, gone, NULL), 0);
-    pthread_join(thread, &ok);
+    void *ok = run_in_thread(gone, NULL);
     assert_non_null(ok);
 }
 
@@ -164,12 +162,8 @@ static void *which_heap(void *argument)
 static void test_a_parked_heap_is_taken_again(void **state)
 {
     (void)state;
-    pthread_t thread;
-    void *first, *second;
-    assert_int_equal(pthread_create(&thread, NULL, which_heap, NULL), 0);
-    pthread_join(thread, &first);
-    assert_int_equal(pthread_create(&thread, NULL, which_heap, NULL), 0);
-    pthread_join(thread, &second);
+    void *first = run_in_thread(which_heap, NULL);
+    void *second = run_in_thread(which_heap, NULL);
     assert_ptr_equal(first, second);
 }
 
@@ -244,12 +238,10 @@ static void *free_and_trim(void *blocks)
 static void test_trimming_sends_off_what_was_gathered(void **state)
 {
     (void)state;
-    pthread_t thread;
-    void *blocks[FREED], *ok;
+    void *blocks[FREED];
     for (int i = 0; i < FREED; i++)
         blocks[i] = hak_malloc(80);
-    assert_int_equal(pthread_create(&thread, NULL, free_and_trim, blocks), 0);
-    pthread_join(thread, &ok);
+    void *ok = run_in_thread(free_and_trim, blocks);
     assert_non_null(ok);
 }
 
@@ -258,12 +250,10 @@ static void test_trimming_sends_off_what_was_gathered(void **state)
 static void test_an_ended_thread_strands_nothing(void **state)
 {
     (void)state;
-    pthread_t thread;
-    void *blocks[FREED], *h;
+    void *blocks[FREED];
     for (int i = 0; i < FREED; i++)
         blocks[i] = hak_malloc(48);
-    assert_int_equal(pthread_create(&thread, NULL, free_and_allocate, blocks), 0);
-    pthread_join(thread, &h);
+    void *h = run_in_thread(free_and_allocate, blocks);
     assert_non_null(h);
     assert_ptr_not_equal(h, heap_current);
     assert_false(holds_out(h));
@@ -455,10 +445,8 @@ static void test_who_is_undisturbed_owns_what_it_frees(void **state)
         hak_free(order[i]);
     assert_true(slabs_owned() > SLABS / 2);
     memcpy(others, order + COUNT / 2, sizeof others - sizeof *others);
-    pthread_t thread;
     freed_into = heap_current;
-    assert_int_equal(pthread_create(&thread, NULL, free_some, others), 0);
-    pthread_join(thread, NULL);
+    run_in_thread(free_some, others);
     for (int i = COUNT / 4 * 3; i < COUNT / 8 * 7; i++)
         hak_free(order[i]);
     assert_in_range(slabs_owned(), 0, SLABS / OWNED_SHARE + 2);

@@ -8,6 +8,7 @@
 #include "fast/bins.h"
 #include "fast/relief.h"
 #include "processor.h"
+#include "run_in_thread.h"
 
 #include <hakmem.h>
 
@@ -173,9 +174,11 @@ static pthread_barrier_t all_asleep;
 static struct sleeper {
     pthread_t thread;
     struct heap *heap;
-    uint32_t kept; /* when it fell asleep: who is slower may have taken some since */
     void *block[EACH_HAS];
 } sleeper[SLEEPERS];
+
+/* By all of them, each as it falls asleep: who is slower may take some since. */
+static _Atomic(uint32_t) kept_at_first;
 
 static void *fill_its_own_and_wait(void *argument)
 {
@@ -187,18 +190,10 @@ static void *fill_its_own_and_wait(void *argument)
             hak_free(me->block[i]);
     }
     me->heap = heap_current;
-    me->kept = atomic_load(&me->heap->keeps);
+    atomic_fetch_add(&kept_at_first, atomic_load(&me->heap->keeps));
     pthread_barrier_wait(&all_asleep);
     pthread_barrier_wait(&all_asleep);
     return NULL;
-}
-
-static uint32_t kept_at_first(void)
-{
-    uint32_t kept = 0;
-    for (int i = 0; i < SLEEPERS; i++)
-        kept += sleeper[i].kept;
-    return kept;
 }
 
 static uint32_t kept_now(void)
@@ -219,7 +214,7 @@ static void test_many_sleepers_are_relieved(void **state)
         assert_int_equal(
             pthread_create(&sleeper[i].thread, NULL, fill_its_own_and_wait, &sleeper[i]), 0);
     pthread_barrier_wait(&all_asleep);
-    uint32_t kept = kept_at_first();
+    uint32_t kept = atomic_load(&kept_at_first);
     assert_true(kept > 16 * SLEEPERS);
     for (size_t i = 0; i < EACH_HAS; i++)
         for (int k = 0; k < SLEEPERS; k++)
@@ -341,9 +336,7 @@ static void test_a_few_are_passed_on_to_a_seized_heap(void **state)
     (void)state;
     unsigned class_no = size_to_class(96);
     hak_malloc_trim(0);
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, leave_many, NULL), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
+    run_in_thread(leave_many, NULL);
     assert_true(heap_cached_bytes() > 96 * 2000); /* parked */
     hak_free(hak_malloc(100));
     struct heap *h = heap_current;

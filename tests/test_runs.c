@@ -8,10 +8,10 @@
 #include "global/run.h"
 #include "global/segment.h"
 #include "processor.h"
+#include "run_in_thread.h"
 
 #include <hakmem.h>
 
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -327,18 +327,13 @@ static void *pass_some_and_free_all(void *buffers)
 static void test_who_only_frees_keeps_none(void **state)
 {
     (void)state;
-    void *p[BUFFERS + 1], *kept;
-    pthread_t thread;
+    void *p[BUFFERS + 1];
     for (int i = 0; i < BUFFERS; i++)
         p[i] = hak_malloc(BUFFER);
-    assert_int_equal(pthread_create(&thread, NULL, free_all, p), 0);
-    pthread_join(thread, &kept);
-    assert_null(kept);
+    assert_null(run_in_thread(free_all, p));
     for (int i = 0; i <= BUFFERS; i++)
         p[i] = hak_malloc(BUFFER);
-    assert_int_equal(pthread_create(&thread, NULL, pass_some_and_free_all, p), 0);
-    pthread_join(thread, &kept);
-    assert_null(kept);
+    assert_null(run_in_thread(pass_some_and_free_all, p));
 }
 
 /* Most go the short way, and some the long one, where what else is due is done. */
@@ -451,10 +446,7 @@ static void test_an_ended_thread_keeps_none(void **state)
 {
     (void)state;
     struct heap *h;
-    void *had_none;
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, end_with_some, &h), 0);
-    pthread_join(thread, &had_none);
+    void *had_none = run_in_thread(end_with_some, &h);
     assert_null(had_none);
     assert_int_equal(h->runs.kept, 0);
 }
