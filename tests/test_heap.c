@@ -4,6 +4,7 @@
 #include "testing.h"
 
 #include "fast/bins.h"
+#include "plenty.h"
 #include "run_in_thread.h"
 
 #include <hakmem.h>
@@ -521,7 +522,8 @@ int main(void)
         cmocka_unit_test(test_who_is_undisturbed_owns_what_it_frees),
         cmocka_unit_test(test_dissolving_leaves_nothing),
         cmocka_unit_test(test_a_double_free_is_seen),
-        cmocka_unit_test(test_a_run_that_moved_is_not_kept),
+        cmocka_unit_test_setup_teardown(test_a_run_that_moved_is_not_kept, hold_plenty,
+                                        let_plenty_go),
     };
     return RUN_TESTS(tests);
 }

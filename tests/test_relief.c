@@ -7,6 +7,7 @@
 #include "children.h"
 #include "fast/bins.h"
 #include "fast/relief.h"
+#include "plenty.h"
 #include "processor.h"
 #include "run_in_thread.h"
 
@@ -459,7 +460,8 @@ int main(void)
         cmocka_unit_test(test_a_seized_heap_is_not_waited_for),
         cmocka_unit_test(test_a_few_are_passed_on_to_a_seized_heap),
         cmocka_unit_test(test_fast_paths_need_no_slabs),
-        cmocka_unit_test(test_a_seized_heap_keeps_its_runs),
+        cmocka_unit_test_setup_teardown(test_a_seized_heap_keeps_its_runs, hold_plenty,
+                                        let_plenty_go),
         cmocka_unit_test(test_a_bin_that_runs_over_while_seized_loses_nothing),
         cmocka_unit_test(test_a_busy_heap_is_not_seized),
         cmocka_unit_test(test_a_thread_ends_while_its_heap_is_seized),

@@ -7,6 +7,7 @@
 #include "fast/heap.h"
 #include "global/run.h"
 #include "global/segment.h"
+#include "plenty.h"
 #include "processor.h"
 #include "run_in_thread.h"
 
@@ -452,6 +453,8 @@ static void test_an_ended_thread_keeps_none(void **state)
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
+#define TEST_WITH_PLENTY(function)                                                                 \
+    cmocka_unit_test_setup_teardown(function, hold_plenty, let_plenty_go)
 
 int main(void)
 {
@@ -466,14 +469,14 @@ int main(void)
         TEST(test_what_nobody_takes_goes),
         TEST(test_the_first_slot_of_a_length_is_found),
         TEST(test_one_more_is_kept_if_none_goes_back_for_it),
-        TEST(test_most_buffers_go_the_short_way),
+        TEST_WITH_PLENTY(test_most_buffers_go_the_short_way),
         TEST(test_what_is_no_start_is_not_freed),
         TEST(test_what_was_on_its_way_is_taken_back),
         TEST(test_what_is_kept_is_not_on_its_way),
         TEST(test_who_only_frees_keeps_none),
-        TEST(test_buffers_come_back_and_are_zeroed_for_calloc),
-        TEST(test_what_a_heap_keeps_ages),
-        TEST(test_an_ended_thread_keeps_none),
+        TEST_WITH_PLENTY(test_buffers_come_back_and_are_zeroed_for_calloc),
+        TEST_WITH_PLENTY(test_what_a_heap_keeps_ages),
+        TEST_WITH_PLENTY(test_an_ended_thread_keeps_none),
     };
     return RUN_TESTS(tests);
 }
