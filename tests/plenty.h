@@ -30,4 +30,7 @@ static inline int let_plenty_go(void **state)
     return 0;
 }
 
+#define TEST_WITH_PLENTY(function)                                                                 \
+    cmocka_unit_test_setup_teardown(function, hold_plenty, let_plenty_go)
+
 #endif

@@ -522,8 +522,7 @@ int main(void)
         cmocka_unit_test(test_who_is_undisturbed_owns_what_it_frees),
         cmocka_unit_test(test_dissolving_leaves_nothing),
         cmocka_unit_test(test_a_double_free_is_seen),
-        cmocka_unit_test_setup_teardown(test_a_run_that_moved_is_not_kept, hold_plenty,
-                                        let_plenty_go),
+        TEST_WITH_PLENTY(test_a_run_that_moved_is_not_kept),
     };
     return RUN_TESTS(tests);
 }

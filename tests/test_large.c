@@ -83,15 +83,19 @@ static void test_which_blocks_are_runs(void **state)
     whale_drop_cache();
 }
 
+/* One byte in `step`. */
+static void *touch_each(void *p, size_t bytes, size_t step)
+{
+    for (size_t at = 0; at < bytes; at += step)
+        ((volatile char *)p)[at] = 1;
+    return p;
+}
+
 /* Of each the first `touched` bytes are written to, or of them one in `step`. The next one's word. */
 static uintptr_t word_after(int count, size_t bytes, size_t touched, size_t step)
 {
-    for (int i = 0; i < count; i++) {
-        char *p = hak_malloc(bytes);
-        for (size_t at = 0; at < touched; at += step)
-            p[at] = 1;
-        hak_free(p);
-    }
+    for (int i = 0; i < count; i++)
+        hak_free(touch_each(hak_malloc(bytes), touched, step));
     void *p = hak_malloc(bytes);
     uintptr_t word = unit_word_kind(registry_word(p));
     hak_free(p);
@@ -136,9 +140,7 @@ static void test_whales_are_registered(void **state)
 /* A byte a page: all of them take ThreadSanitizer seconds, and the cache goes by the clock, too. */
 static void *touch(void *p, size_t bytes)
 {
-    for (size_t at = 0; at < bytes; at += 4096)
-        ((volatile char *)p)[at] = 1;
-    return p;
+    return touch_each(p, bytes, 4096);
 }
 
 enum { BOUNDED = 40 };

@@ -453,8 +453,6 @@ static void test_an_ended_thread_keeps_none(void **state)
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
-#define TEST_WITH_PLENTY(function)                                                                 \
-    cmocka_unit_test_setup_teardown(function, hold_plenty, let_plenty_go)
 
 int main(void)
 {

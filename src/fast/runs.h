@@ -7,8 +7,9 @@
  * the heap's part, 4 MiB at most. However little is in use, a heap may keep a quarter of the limit
  * of free units (global/segment.h: 2 MiB), as long as all heaps together have twice the limit of
  * such, and as it returns many: 2,500 a second at first, and some hundreds from then on. Else that
- * would be held for what costs next to nothing. The rest goes back, about the one that was kept longest first; and one at each round of
- * the heap's looks at its classes, if none was taken meanwhile.
+ * would be held for what costs next to nothing. The rest goes back, about the one that was kept
+ * longest first; and one at each round of the heap's looks at its classes, if none was taken
+ * meanwhile.
  *
  * The word of a kept run says UNIT_KEPT: it is not allocated, nor free for others.
  *
