@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MANY = 32, PROBES = MANY / 8, ADVISED_MOST = 8192 };
+enum { PROBE_EVERY = 16, MANY = 4 * PROBE_EVERY, PROBES = 4, ADVISED_MOST = 8192 };
 
 static const size_t size = SEGMENT_SIZE;
 
@@ -69,7 +69,7 @@ static void test_all_but_the_probes_ask_where_memory_is_written_to(void **state)
 {
     (void)state;
     struct huge_kind kind = new_kind();
-    assert_int_equal(asked(&kind, 3, 64), 0); /* the fourth finds one that is not new any more */
+    assert_int_equal(asked(&kind, 1, 64), 0); /* the second finds that it is full */
     assert_in_range(asked(&kind, MANY, 64), MANY - PROBES - 1, MANY - PROBES + 1);
     assert_in_range(asked(&kind, MANY, 52), MANY - PROBES - 1, MANY - PROBES + 1);
 }
@@ -80,7 +80,7 @@ static void test_the_probes_are_not_always_the_same(void **state)
     (void)state;
     struct huge_kind kind = new_kind();
     int odd = 0, even = 0;
-    asked(&kind, 4, 64);
+    asked(&kind, 1, 64);
     for (int i = 0; i < 2 * MANY; i++)
         *(i % 2 == 0 ? &even : &odd) += 1 - asked(&kind, 1, 52);
     assert_in_range(odd, 2, PROBES + 2);
@@ -94,7 +94,7 @@ static void test_none_ask_where_it_is_not(void **state)
     assert_int_equal(asked(&kind, MANY, 40), 0);
     struct huge_kind changes = new_kind();
     asked(&changes, MANY, 64);
-    asked(&changes, 3 * 8, 8); /* until such a one is looked at */
+    asked(&changes, 3 * PROBE_EVERY, 8); /* until such a one is looked at */
     assert_int_equal(asked(&changes, MANY, 8), 0);
 }
 
@@ -110,23 +110,41 @@ static void test_all_of_a_mapping_is_looked_at(void **state)
     }
 }
 
-static void test_a_mapping_that_is_new_is_not_looked_at(void **state)
+/* It may be filled yet: it is given up for another one only when several more have been made. */
+static void test_a_mapping_that_is_new_may_fill_up(void **state)
 {
     (void)state;
     struct huge_kind kind = new_kind();
     char *first = map(0);
     assert_int_equal(huge_ask(&kind, first, size), HUGE_NOT_ASKED);
-    assert_int_equal(asked(&kind, 2, 0), 0);
+    assert_int_equal(asked(&kind, 6, 0), 0);
     memset(first, 1, size);
     assert_int_not_equal(huge_ask(&kind, map(0), size), HUGE_NOT_ASKED);
+    struct huge_kind empty = new_kind();
+    asked(&empty, 10, 0); /* by then it is the old one */
+    assert_int_equal(asked(&empty, 1, 64), 0);
+    assert_int_not_equal(empty.old, 0);
+}
+
+/* And meanwhile others ask, by an older one that is. */
+static void test_one_that_is_new_takes_nothing_back(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    asked(&kind, 2, 64);
+    kind.made = 0;
+    kind.new = 0;
+    assert_int_equal(asked(&kind, 1, 0), 0); /* the first of all is a probe */
+    assert_int_not_equal(kind.new, 0);
+    assert_int_equal(asked(&kind, 6, 0), 6);
 }
 
 static void test_little_use_does_not_ask(void **state)
 {
     (void)state;
     struct huge_kind kind = new_kind();
-    kind.used_least = MIB(1024);
-    assert_int_equal(asked(&kind, MANY, 64), 0);
+    kind.used_least = MIB(2048);
+    assert_int_equal(asked(&kind, 8, 64), 0);
     struct huge_kind other = new_kind();
     asked(&other, 4, 64);
     assert_int_equal(huge_ask(&other, map(0), MIB(1)),
@@ -169,23 +187,39 @@ static void test_what_is_not_known_is_not_used(void **state)
 {
     (void)state;
     struct huge_kind kind = new_kind();
-    char *p = map(64);
+    char *p = map(64), *other = map(0);
     os_unmap(p, size);
     for (int i = 0; i < 8; i++) {
         kind.old = (uintptr_t)p | size / 4096;
-        assert_int_equal(huge_ask(&kind, p, size), HUGE_NOT_ASKED);
+        assert_int_equal(huge_ask(&kind, other, size), HUGE_NOT_ASKED);
         huge_forget(&kind, p, size);
     }
 }
 
-/* Neither probes nor the time that this machine takes come into it. */
+/* How many do not ask, before one does. Neither probes nor the time that this machine takes come into
+ * it, since what is asked for is there already. */
 static int paused(struct huge_kind *kind)
 {
     for (int pause = 0;; pause++) {
         kind->made = 9;
-        if (huge_ask(kind, map(0), size) != HUGE_NOT_ASKED)
+        if (huge_ask(kind, map(64), size) != HUGE_NOT_ASKED)
             return pause;
     }
+}
+
+/* Of 5 ms each, where 512 small ones take 1. How many until it is too much. */
+static int slow_ones(void)
+{
+    int count = 1;
+    while (huge_note_touch(5000) && count < 100)
+        count++;
+    return count;
+}
+
+static void new_times(unsigned small_nanoseconds)
+{
+    huge_set_mode(HUGE_WHERE_USED);
+    huge_note_small(small_nanoseconds);
 }
 
 static void test_slow_ones_make_it_pause(void **state)
@@ -193,18 +227,71 @@ static void test_slow_ones_make_it_pause(void **state)
     (void)state;
     struct huge_kind kind = new_kind();
     asked(&kind, MANY, 64);
-    for (int expected = 8; expected <= 128; expected *= 4) {
-        huge_set_mode(HUGE_WHERE_USED);
-        for (int slow = 8; slow <= expected; slow *= 4)
-            assert_false(huge_note_touch(5000));
-        assert_int_equal(paused(&kind), expected);
-    }
-    huge_set_mode(HUGE_WHERE_USED);
-    huge_note_touch(5000);
-    huge_note_touch(5000);
-    assert_true(huge_note_touch(100));
-    huge_note_touch(5000);
+    new_times(2000);
+    assert_int_equal(slow_ones(), 3);
+    assert_false(huge_note_touch(9000)); /* of another thread, in the same moment */
+    assert_int_equal(paused(&kind), 8);
+    assert_int_equal(slow_ones(), 2);
     assert_int_equal(paused(&kind), 32);
+    for (int fast = 0; fast < 8; fast++)
+        huge_note_touch(0);
+    slow_ones();
+    assert_int_equal(paused(&kind), 8); /* the fast ones have made up for all that */
+}
+
+/* With no fast one in between. */
+static void test_slow_ones_make_it_pause_for_longer(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    asked(&kind, MANY, 64);
+    new_times(2000);
+    for (int expected = 8; expected <= 512; expected *= 4) {
+        slow_ones();
+        kind.made = 9;
+        for (int i = 0; i < expected; i++) {
+            kind.made = 9;
+            assert_int_equal(huge_ask(&kind, os_map_aligned(size, size), size), HUGE_NOT_ASKED);
+        }
+    }
+    assert_int_equal(paused(&kind), 0);
+}
+
+static void test_fast_ones_make_up_for_slow_ones(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    asked(&kind, MANY, 64);
+    new_times(2000);
+    for (int i = 0; i < 10; i++) {
+        assert_true(huge_note_touch(5000));
+        for (int fast = 0; fast < 5; fast++)
+            assert_true(huge_note_touch(100));
+    }
+    assert_int_equal(paused(&kind), 0);
+}
+
+/* As the machine is: where small pages take 10 us each, huge ones of 5 ms are fast. */
+static void test_slow_is_what_takes_longer_than_small_ones(void **state)
+{
+    (void)state;
+    new_times(10000);
+    for (int i = 0; i < 100; i++)
+        assert_true(huge_note_touch(5000));
+    huge_note_small(1000 * 1000 * 1000); /* a small one that was slow for once */
+    for (int i = 0; i < 10; i++)
+        huge_note_small(2000);
+    assert_in_range(slow_ones(), 2, 4);
+}
+
+/* Where the system gives more than one page at a touch, a small one's time is not known. */
+static void test_pages_that_came_with_others_are_not_timed(void **state)
+{
+    (void)state;
+    struct huge_kind kind = new_kind();
+    assert_int_equal(huge_ask(&kind, map(64), size), HUGE_NOT_ASKED);
+    for (int i = 0; i < 32; i++) /* less than 512 small ones take if nothing is known */
+        assert_true(huge_note_touch(700));
 }
 
 static void test_the_option_is_obeyed(void **state)
@@ -326,6 +413,128 @@ static void test_what_is_purged_does_not_ask_any_more(void **state)
     huge_set_mode(HUGE_WHERE_USED);
 }
 
+enum { HALF = UNITS_PER_SEGMENT / 2, HALF_BYTES = SEGMENT_SIZE / 2 };
+
+/* All of it is in use. */
+static struct segment *new_segment(void)
+{
+    return segment_take(UNITS_PER_SEGMENT, UNIT_SIZE).segment;
+}
+
+static void return_segment(struct segment *s)
+{
+    segment_return(s, 0, UNITS_PER_SEGMENT, false);
+    segment_purge(0);
+}
+
+/* It comes again as a whole. */
+static void test_a_huge_page_that_is_purged_whole_may_come_again(void **state)
+{
+    (void)state;
+    bool zeroed;
+    huge_set_mode(HUGE_ALWAYS);
+    segment_drop_empty();
+    struct segment *s = new_segment();
+    memset(segment_unit(s, 0), 1, SEGMENT_SIZE);
+    segment_return(s, HALF, HALF, false);
+    segment_purge(0);
+    assert_int_equal(os_resident(segment_unit(s, HALF), HALF_BYTES, 1), 0);
+    assert_int_not_equal(has_flag(segment_unit(s, HALF), " hg"), 0);
+    assert_true(segment_take_at(s, HALF, HALF, &zeroed));
+    return_segment(s);
+    huge_set_mode(HUGE_WHERE_USED);
+}
+
+/* One unit was used, and all of the page is there. */
+static void test_all_of_a_huge_page_is_purged(void **state)
+{
+    (void)state;
+    bool zeroed;
+    huge_set_mode(HUGE_ALWAYS);
+    struct segment *s = new_segment();
+    return_segment(s);
+    assert_true(segment_take_at(s, 0, 1, &zeroed));
+    assert_true(segment_take_at(s, HALF, 2, &zeroed));
+    *segment_unit(s, 0) = 1;
+    *segment_unit(s, HALF) = 1;
+    segment_return(s, 0, 1, false);
+    segment_return(s, HALF, 1, false);
+    segment_purge(0);
+    assert_int_equal(os_resident(segment_unit(s, 0), HALF_BYTES, 1), 0);
+    assert_in_range(os_resident(segment_unit(s, HALF), HALF_BYTES, 1), 0, UNIT_SIZE);
+    segment_return(s, HALF + 1, 1, false);
+    segment_purge(0);
+    huge_set_mode(HUGE_WHERE_USED);
+}
+
+static void test_huge_pages_that_are_free_are_purged_first(void **state)
+{
+    (void)state;
+    bool zeroed;
+    huge_set_mode(HUGE_ALWAYS);
+    segment_purge(0);
+    struct segment *s = new_segment(), *other = new_segment();
+    struct segment *low = s->index < other->index ? s : other, *high = low == s ? other : s;
+    segment_set_purge_limit(UNITS_PER_SEGMENT);
+    segment_return(low, 0, HALF, false);
+    segment_return(high, 0, HALF - 1, false);
+    segment_purge(HALF);
+    assert_int_not_equal(has_flag(segment_unit(high, 0), " hg"), 0);
+    assert_int_equal(segment_dirty_units(), HALF - 1);
+    segment_purge(0);
+    assert_int_not_equal(has_flag(segment_unit(high, 0), " hg"), 1);
+    assert_int_equal(segment_dirty_units(), 0);
+    assert_true(segment_take_at(low, 0, HALF, &zeroed));
+    assert_true(segment_take_at(high, 0, HALF - 1, &zeroed));
+    return_segment(low);
+    return_segment(high);
+    huge_set_mode(HUGE_WHERE_USED);
+}
+
+/* Though small blocks are written to, buffers need not be. */
+static void test_buffers_are_asked_for_by_how_buffers_are_used(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 64 * 32, BUFFERS = 64 };
+    static void *block[BLOCKS], *buffer[BUFFERS];
+    hak_malloc_trim(0);
+    for (int i = 0; i < BLOCKS; i++)
+        memset(block[i] = hak_malloc(KIB(32)), 1, KIB(32));
+    for (int i = 0; i < BUFFERS; i++) {
+        huge_set_mode(HUGE_WHERE_USED);
+        buffer[i] = hak_malloc(MIB(1));
+    }
+    for (int i = BUFFERS / 2; i < BUFFERS; i++)
+        assert_int_not_equal(has_flag(buffer[i], " hg"), 1);
+    for (int i = 0; i < BUFFERS; i++)
+        hak_free(buffer[i]);
+    for (int i = 0; i < BLOCKS; i++)
+        hak_free(block[i]);
+}
+
+/* A cached one that is made longer is like a new one, not like one that realloc makes longer. */
+static void test_a_block_in_the_place_of_another_goes_on_asking(void **state)
+{
+    (void)state;
+    huge_set_mode(HUGE_WHERE_USED);
+    void *full = hak_malloc(MIB(8)), *next = NULL;
+    memset(full, 1, MIB(8));
+    for (int i = 0; i < 2; i++) { /* one of them may be a probe */
+        hak_free(next);
+        hak_malloc_trim(0);
+        huge_set_mode(HUGE_WHERE_USED);
+        next = hak_malloc(MIB(8));
+    }
+    assert_int_not_equal(has_flag(next, " hg"), 0);
+    hak_free(next);
+    void *longer = hak_malloc(MIB(11));
+    assert_ptr_equal(longer, next);
+    assert_int_not_equal(has_flag(longer, " hg"), 0);
+    hak_free(longer);
+    hak_free(full);
+    hak_malloc_trim(0);
+}
+
 /* Blocks that fill some MiB, and how many of them are in places that have asked. */
 static int blocks_that_asked(void **block, int mib)
 {
@@ -346,7 +555,7 @@ static void free_blocks(void **block, int mib)
         hak_free(block[i]);
 }
 
-/* The first of all tests: hardly anything is resident. */
+/* Much less is resident yet. */
 static void test_what_is_only_mapped_is_not_used(void **state)
 {
     (void)state;
@@ -357,6 +566,7 @@ static void test_what_is_only_mapped_is_not_used(void **state)
     hak_free(mapped);
 }
 
+/* The first of all tests: what was in use of late counts. */
 static void test_a_heap_that_grows_asks_from_16_mib_on(void **state)
 {
     (void)state;
@@ -367,9 +577,6 @@ static void test_a_heap_that_grows_asks_from_16_mib_on(void **state)
         assert_in_range(asked_for, 52, 2 * 52 - 1);
     free_blocks(small, 12);
     free_blocks(more, 52);
-    hak_malloc_trim(0);
-    assert_int_equal(blocks_that_asked(small, 12), 0); /* it is known that they are written to */
-    free_blocks(small, 12);
 }
 
 static void *use;
@@ -384,24 +591,34 @@ static int use_much(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_is_only_mapped_is_not_used),
         cmocka_unit_test(test_a_heap_that_grows_asks_from_16_mib_on),
+        cmocka_unit_test(test_a_block_in_the_place_of_another_goes_on_asking),
+        cmocka_unit_test(test_what_is_only_mapped_is_not_used),
+        cmocka_unit_test(test_buffers_are_asked_for_by_how_buffers_are_used),
         cmocka_unit_test_setup(test_all_but_the_probes_ask_where_memory_is_written_to, use_much),
         cmocka_unit_test(test_the_probes_are_not_always_the_same),
         cmocka_unit_test(test_none_ask_where_it_is_not),
         cmocka_unit_test(test_all_of_a_mapping_is_looked_at),
-        cmocka_unit_test(test_a_mapping_that_is_new_is_not_looked_at),
+        cmocka_unit_test(test_a_mapping_that_is_new_may_fill_up),
+        cmocka_unit_test(test_one_that_is_new_takes_nothing_back),
         cmocka_unit_test(test_little_use_does_not_ask),
         cmocka_unit_test(test_much_larger_ones_do_not_ask),
         cmocka_unit_test(test_what_goes_is_looked_at_before),
         cmocka_unit_test(test_what_is_not_known_is_not_used),
         cmocka_unit_test(test_slow_ones_make_it_pause),
+        cmocka_unit_test(test_slow_ones_make_it_pause_for_longer),
+        cmocka_unit_test(test_fast_ones_make_up_for_slow_ones),
+        cmocka_unit_test(test_slow_is_what_takes_longer_than_small_ones),
+        cmocka_unit_test(test_pages_that_came_with_others_are_not_timed),
         cmocka_unit_test(test_the_option_is_obeyed),
         cmocka_unit_test(test_what_grows_asks_if_it_is_written_to),
         cmocka_unit_test(test_their_number_is_bounded),
         cmocka_unit_test(test_a_block_that_grows_asks_by_turns),
         cmocka_unit_test(test_zeroes_do_not_ask),
         cmocka_unit_test(test_what_is_purged_does_not_ask_any_more),
+        cmocka_unit_test(test_a_huge_page_that_is_purged_whole_may_come_again),
+        cmocka_unit_test(test_all_of_a_huge_page_is_purged),
+        cmocka_unit_test(test_huge_pages_that_are_free_are_purged_first),
     };
     return RUN_TESTS(tests);
 }

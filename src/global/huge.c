@@ -9,21 +9,29 @@
 
 #define HUGE_PAGE    MIB(2)
 #define PAGE_SHIFT   12 /* with larger pages the huge ones are too large for any mapping of ours */
-#define PROBE_EVERY  8u
-#define OLD_AFTER    2u /* mappings of its kind that were made since */
-#define PARTS        8u /* of a mapping, all over it, are looked at */
+#define PROBE_EVERY  16u
+#define OLD_AFTER    8u  /* mappings of its kind that were made since: it is full, or stays so */
+#define LOOK_EVERY   64u /* frees of mappings that stay */
+#define PARTS        8u  /* of a mapping, all over it, are looked at */
 #define PART         KIB(128)
-#define SIMILAR      4u   /* times its size: what a mapping speaks for */
-#define SLOW_US      1000 /* small pages, at a microsecond or two each, take no longer */
-#define PAUSE_LEAST  8u   /* mappings that do not ask, after a slow one */
-#define PAUSE_TIMES  4u   /* as many after the next */
+#define SIMILAR      4u /* times its size: what a mapping speaks for */
+#define SMALL_PAGES  (HUGE_PAGE >> PAGE_SHIFT)
+#define SMALL_TIMED  4u    /* small pages, of each mapping that has not asked */
+#define SMALL_NS     1500u /* what a small page takes, until it is known */
+#define SMALL_SHARE  4     /* of the difference, a part as large is learnt from each */
+#define SMALL_MOST   4     /* times what is known: what one can take to be learnt from */
+#define LATE_MOST_US 8000  /* that huge pages may take longer than small ones would have */
+#define PAUSE_LEAST  8u    /* mappings that do not ask then */
+#define PAUSE_TIMES  4u    /* as many the next time */
 #define PAUSE_MOST   1024u
-#define ADVISED_MOST (8 * 1024) /* Linux allows 65,530 mappings; each makes two more at most */
+#define ADVISED_MOST (8 * 1024) /* Linux allows 65,530 mappings; each makes three more at most */
 
 static_assert(PARTS * PART <= HUGE_PAGE, "whatever asks has as many parts");
 
 static _Atomic(enum huge_mode) mode = HUGE_WHERE_USED; /* atomic, relaxed; so are all of these */
-static _Atomic(unsigned) pause;                        /* mappings that will not ask */
+static _Atomic(unsigned) small_ns; /* the first touch of a small page; 0: not known */
+static _Atomic(long) late_us;      /* how much longer the last huge ones took than small ones */
+static _Atomic(unsigned) pause;    /* mappings that will not ask */
 static _Atomic(unsigned) next_pause = PAUSE_LEAST;
 static _Atomic(long) advised; /* mappings that have asked, and are there still */
 
@@ -40,6 +48,8 @@ static void set(_Atomic(unsigned) *value, unsigned to)
 void huge_set_mode(enum huge_mode wanted)
 {
     atomic_store_explicit(&mode, wanted, memory_order_relaxed);
+    set(&small_ns, 0);
+    atomic_store_explicit(&late_us, 0, memory_order_relaxed);
     set(&pause, 0);
     set(&next_pause, PAUSE_LEAST);
 }
@@ -47,6 +57,74 @@ void huge_set_mode(enum huge_mode wanted)
 static bool is_mode(enum huge_mode wanted)
 {
     return atomic_load_explicit(&mode, memory_order_relaxed) == wanted;
+}
+
+/* ---- what it costs ---- */
+
+/* One that the system was slow with for once does not count for more than some others. */
+void huge_note_small(unsigned nanoseconds)
+{
+    long known = get(&small_ns), took = nanoseconds;
+    if (known != 0)
+        took = known + (min_long(took, known * SMALL_MOST) - known) / SMALL_SHARE;
+    set(&small_ns, (unsigned)took);
+}
+
+/* How much later than small ones, with what was before. */
+static long lateness(unsigned microseconds)
+{
+    unsigned known = get(&small_ns);
+    long small_us = (long)((known != 0 ? known : SMALL_NS) * SMALL_PAGES / 1000);
+    long late = atomic_load_explicit(&late_us, memory_order_relaxed) + microseconds - small_us;
+    return min_long(max_long(late, 0), LATE_MOST_US);
+}
+
+bool huge_note_touch(unsigned microseconds)
+{
+    unsigned next = get(&next_pause), more = next * PAUSE_TIMES;
+    long late = lateness(microseconds);
+    atomic_store_explicit(&late_us, late, memory_order_relaxed);
+    if (late == 0)
+        set(&next_pause, PAUSE_LEAST); /* they have made up for what was slow */
+    if (late < LATE_MOST_US)
+        return true;
+    atomic_store_explicit(&late_us, LATE_MOST_US / 2, memory_order_relaxed);
+    if (get(&pause) != 0)
+        return false; /* others were as slow, in the same moment */
+    set(&pause, next);
+    set(&next_pause, more < PAUSE_MOST ? more : PAUSE_MOST);
+    return false;
+}
+
+/* The first page comes with a page table, so it is not timed; and where it comes with others,
+ * nothing is. */
+static void time_small(char *start)
+{
+    const size_t page = (size_t)1 << PAGE_SHIFT;
+    os_touch(start, 1);
+    if (os_resident(start + page, SMALL_TIMED * page, page) == 0)
+        huge_note_small(os_touch(start + page, SMALL_TIMED) / SMALL_TIMED);
+}
+
+static bool pauses(void)
+{
+    unsigned left = get(&pause);
+    if (left > 0)
+        set(&pause, left - 1);
+    return left > 0;
+}
+
+/* There are not too many yet, and the last ones were not slow. */
+static bool is_cheap(void)
+{
+    return atomic_load_explicit(&advised, memory_order_relaxed) < ADVISED_MOST && !pauses();
+}
+
+/* Of what was mapped and in use, of late, and of what was ever resident (which counts what the
+ * process was before execve), the less. */
+static bool is_enough_used(size_t bytes)
+{
+    return total_used() + total_fallen() >= (long)bytes && os_peak_resident() >= bytes;
 }
 
 /* ---- what is used ---- */
@@ -69,21 +147,41 @@ static uintptr_t place_of(const char *start, size_t bytes)
     return (uintptr_t)start | min_size(bytes >> PAGE_SHIFT, SEGMENT_SIZE - 1);
 }
 
-static void look(struct huge_kind *kind, uintptr_t place)
+/* False: it is another one. */
+static bool drop(_Atomic(uintptr_t) *sample, uintptr_t that)
+{
+    return atomic_load_explicit(sample, memory_order_relaxed) == that &&
+           atomic_compare_exchange_strong_explicit(sample, &that, 0, memory_order_relaxed,
+                                                   memory_order_relaxed);
+}
+
+/* How much of it is used: all, or none. */
+static size_t used_of(uintptr_t place)
 {
     uintptr_t pages = place & (SEGMENT_SIZE - 1);
     size_t bytes = (size_t)pages << PAGE_SHIFT;
-    size_t used = is_used((char *)(place - pages), bytes) ? bytes : 0;
-    atomic_store_explicit(&kind->used_bytes, used, memory_order_relaxed);
+    return is_used((char *)(place - pages), bytes) ? bytes : 0;
+}
+
+static void look(struct huge_kind *kind, uintptr_t place)
+{
+    atomic_store_explicit(&kind->used_bytes, used_of(place), memory_order_relaxed);
+}
+
+/* One that is not full may only not be full yet: many threads fill several by turns. */
+static bool is_old(uintptr_t new, unsigned age)
+{
+    return age > OLD_AFTER || used_of(new) != 0;
 }
 
 static void grow_old(struct huge_kind *kind)
 {
     uintptr_t new = atomic_load_explicit(&kind->new, memory_order_relaxed);
-    if (new == 0 || get(&kind->made) - get(&kind->new_since) <= OLD_AFTER)
+    if (new == 0 || !is_old(new, get(&kind->made) - get(&kind->new_since)))
         return;
     atomic_store_explicit(&kind->old, new, memory_order_relaxed);
-    atomic_store_explicit(&kind->new, 0, memory_order_relaxed);
+    if (!drop(&kind->new, new)) /* it may have gone meanwhile */
+        drop(&kind->old, new);
 }
 
 /* By the old one, or by what was known when it went. */
@@ -96,18 +194,13 @@ static bool are_used(struct huge_kind *kind, size_t bytes)
     return bytes / SIMILAR <= atomic_load_explicit(&kind->used_bytes, memory_order_relaxed);
 }
 
-static void keep_sample(struct huge_kind *kind, const char *start, size_t bytes)
+static void keep_sample(struct huge_kind *kind, char *start, size_t bytes)
 {
     if (atomic_load_explicit(&kind->new, memory_order_relaxed) != 0)
         return;
+    time_small(start);
     set(&kind->new_since, get(&kind->made));
     atomic_store_explicit(&kind->new, place_of(start, bytes), memory_order_relaxed);
-}
-
-static void drop(_Atomic(uintptr_t) *sample, uintptr_t that)
-{
-    if (atomic_load_explicit(sample, memory_order_relaxed) == that)
-        atomic_store_explicit(sample, 0, memory_order_relaxed);
 }
 
 void huge_forget(struct huge_kind *kind, char *start, size_t bytes)
@@ -126,38 +219,13 @@ void huge_look(struct huge_kind *kind, char *start, size_t bytes)
         look(kind, place);
 }
 
-/* ---- what it costs ---- */
-
-bool huge_note_touch(unsigned microseconds)
+/* One that is known to be full stays so. */
+void huge_look_seldom(struct huge_kind *kind, char *start, size_t bytes)
 {
-    unsigned next = get(&next_pause), more = next * PAUSE_TIMES, less = next / PAUSE_TIMES;
-    if (microseconds < SLOW_US) {
-        set(&next_pause, less > PAUSE_LEAST ? less : PAUSE_LEAST);
-        return true;
-    }
-    set(&pause, next);
-    set(&next_pause, more < PAUSE_MOST ? more : PAUSE_MOST);
-    return false;
-}
-
-static bool pauses(void)
-{
-    unsigned left = get(&pause);
-    if (left > 0)
-        set(&pause, left - 1);
-    return left > 0;
-}
-
-/* There are not too many yet, and the last ones were not slow. */
-static bool is_cheap(void)
-{
-    return atomic_load_explicit(&advised, memory_order_relaxed) < ADVISED_MOST && !pauses();
-}
-
-/* Of what is mapped, and of what was resident at most, the less: that much is used. */
-static bool is_enough_used(size_t bytes)
-{
-    return total_used() >= (long)bytes && os_peak_resident() >= bytes;
+    if (is_mode(HUGE_WHERE_USED) &&
+        atomic_load_explicit(&kind->used_bytes, memory_order_relaxed) != bytes &&
+        atomic_fetch_add_explicit(&kind->freed, 1, memory_order_relaxed) % LOOK_EVERY == 0)
+        huge_look(kind, start, bytes);
 }
 
 /* ---- the interface ---- */
@@ -174,16 +242,21 @@ static bool is_wanted(struct huge_kind *kind, size_t bytes)
     if (!is_mode(HUGE_WHERE_USED))
         return is_mode(HUGE_ALWAYS);
     unsigned no = atomic_fetch_add_explicit(&kind->made, 1, memory_order_relaxed);
-    return are_used(kind, bytes) && !is_probe(no) &&
-           is_enough_used(max_size(bytes, kind->used_least)) && is_cheap();
+    return is_enough_used(max_size(bytes, kind->used_least)) && are_used(kind, bytes) &&
+           !is_probe(no) && is_cheap();
+}
+
+bool huge_is_wanted_still(struct huge_kind *kind, enum huge_state state, size_t bytes)
+{
+    return state == HUGE_ASKED &&
+           (is_mode(HUGE_ALWAYS) || (get(&pause) == 0 && are_used(kind, bytes)));
 }
 
 enum huge_state huge_stop(enum huge_state state, char *start, size_t bytes)
 {
     if (state != HUGE_ASKED)
         return state;
-    os_avoid_huge_pages(start, bytes);
-    return HUGE_STOPPED;
+    return os_avoid_huge_pages(start, bytes) ? HUGE_STOPPED : state;
 }
 
 static bool are_pages_small(void)
@@ -201,14 +274,14 @@ static enum huge_state ask(enum huge_state state, char *start, size_t bytes)
 
 enum huge_state huge_ask(struct huge_kind *kind, char *start, size_t bytes)
 {
-    if (bytes < HUGE_PAGE || !are_pages_small())
+    if (bytes < HUGE_PAGE || !are_pages_small() || is_mode(HUGE_NEVER))
         return HUGE_NOT_ASKED;
     if (!is_wanted(kind, bytes)) {
         keep_sample(kind, start, bytes);
         return HUGE_NOT_ASKED;
     }
     enum huge_state asked = ask(HUGE_NOT_ASKED, start, bytes);
-    bool is_fast = huge_note_touch(os_touch(start));
+    bool is_fast = huge_note_touch(os_touch(start, 1) / 1000);
     return is_fast || is_mode(HUGE_ALWAYS) ? asked : huge_stop(asked, start, bytes);
 }
 

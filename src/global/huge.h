@@ -1,17 +1,18 @@
 /*
  * huge.h: which mappings for blocks ask for huge pages.
  *
- * A huge page of 2 MiB is had in a quarter of the time of its 512 small ones, but whole at its
- * first touch, whether the rest is wanted or not. So they are asked for only where memory is found
- * to be written to: of each kind of mappings (segments, whales) one in PROBE_EVERY stays small, and
- * before others are made the system says how much of it holds memory. It is looked at once it is
- * not new any more, when what was allocated in it has been written to, and it speaks for mappings
- * of about its size. And only where there is use enough for a huge page more not to matter.
+ * A huge page of 2 MiB is had in a quarter of the time of its 512 small ones, or less, but whole at
+ * its first touch, whether the rest is wanted or not. So they are asked for only where memory is
+ * found to be written to: of each kind of mappings (segments for slabs, for runs, whales) one in
+ * PROBE_EVERY stays small, and as others are made the system says how much of it holds memory. It
+ * speaks for mappings of about its size; as full at once, but as not full only once it is not new
+ * any more. And only where there is use enough for a huge page more not to matter.
  *
  * The system may have to look for a huge page, or move others' pages to make one, for milliseconds.
- * So the first of each mapping is touched here, by the clock; after one that took longer than small
- * ones the rest of it gets none, and the next few mappings do not ask, four times as many each
- * time.
+ * And what small ones take differs from machine to machine, by ten times. So the first page of each
+ * mapping that asks is touched here, by the clock, and a few of each sample. Once huge pages have
+ * taken longer, in all, than as many small ones would have, the last mapping gets no more, and the
+ * next few do not ask, four times as many each time.
  *
  * Neighbours of which one has asked are two mappings to the system, where they were one: so the
  * number of those that have is bounded.
@@ -40,6 +41,7 @@ struct huge_kind {
     _Atomic(uintptr_t) new;      /* atomic: a small mapping, its start and size; 0: none */
     _Atomic(uintptr_t) old;      /* atomic: the one that is looked at; 0: none */
     _Atomic(size_t) used_bytes;  /* atomic: its size, if by the last look it is used; else 0 */
+    _Atomic(unsigned) freed;     /* atomic: mappings that were, and stay */
 };
 
 /* HUGE_WHERE_USED at first. What was slow before is forgotten. */
@@ -49,15 +51,21 @@ enum huge_state huge_ask(struct huge_kind *kind, char *start, size_t bytes);
 /* A mapping is longer now, in the same place or another. By at most as much as it was: as that is
  * used, so will the rest be. But of what has asked before nothing can be told. */
 enum huge_state huge_grow(enum huge_state state, char *start, size_t had, size_t bytes);
+/* It has asked, and is of as many bytes now, for a new block: that is used as others of its kind. */
+bool huge_is_wanted_still(struct huge_kind *kind, enum huge_state state, size_t bytes);
 /* Parts of it are to be purged: the system must not fill them up again. */
 enum huge_state huge_stop(enum huge_state state, char *start, size_t bytes);
 /* It is about to be unmapped, with what was written to it. */
 void huge_look(struct huge_kind *kind, char *start, size_t bytes);
+/* The same, of one that is freed and stays. */
+void huge_look_seldom(struct huge_kind *kind, char *start, size_t bytes);
 /* It is about to move, or to be unmapped: it is looked at no more. */
 void huge_forget(struct huge_kind *kind, char *start, size_t bytes);
 /* It has been unmapped. */
 void huge_gone(enum huge_state state);
-/* The first touch of a huge page took as long. False: that is too long. */
+/* The first touch of a small page took as long. */
+void huge_note_small(unsigned nanoseconds);
+/* The first touch of a huge page took as long. False: that, with those before it, is too long. */
 bool huge_note_touch(unsigned microseconds);
 
 #endif

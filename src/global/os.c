@@ -7,6 +7,7 @@
 #include "os.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <stdarg.h>
@@ -75,11 +76,11 @@ void *os_map_aligned(size_t bytes, size_t alignment)
     return start;
 }
 
-void os_avoid_huge_pages(void *start, size_t bytes)
+bool os_avoid_huge_pages(void *start, size_t bytes)
 {
     uintptr_t page = os_page_size(), first = align_up((uintptr_t)start, page);
     uintptr_t end = ((uintptr_t)start + bytes) & ~(page - 1);
-    advise((void *)first, end - first, MADV_NOHUGEPAGE); /* refused where there are none */
+    return advise((void *)first, end - first, MADV_NOHUGEPAGE);
 }
 
 void *os_map(size_t bytes)
@@ -258,14 +259,16 @@ static int64_t thread_nanoseconds(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-unsigned os_touch(void *page)
+unsigned os_touch(char *pages, unsigned count)
 {
     int saved = errno;
+    size_t page = os_page_size();
     int64_t start = thread_nanoseconds();
-    *(volatile char *)page = 0;
+    for (unsigned i = 0; i < count; i++)
+        *(volatile char *)(pages + i * page) = 0;
     int64_t took = thread_nanoseconds() - start;
     errno = saved;
-    return (unsigned)(took / 1000);
+    return (unsigned)min_long(took, UINT_MAX);
 }
 
 unsigned os_processors(void)

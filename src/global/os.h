@@ -19,8 +19,8 @@ void *os_map_aligned(size_t bytes, size_t alignment);
 /* The system may give whole huge pages of this, each at its first touch. */
 void os_ask_huge_pages(void *start, size_t bytes);
 /* Where the system gives huge pages unasked, each costs 2 MiB at its first touch: not in
- * the whole pages of this. */
-void os_avoid_huge_pages(void *start, size_t bytes);
+ * the whole pages of this. False: refused. */
+bool os_avoid_huge_pages(void *start, size_t bytes);
 /* False: refused (a mapping may not be split at the limit of their number); it is there still. */
 bool os_unmap(void *start, size_t bytes);
 /* The most bytes of the process that ever held memory. */
@@ -47,8 +47,9 @@ bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes);
 /* A full barrier on every running thread of this process (membarrier(2)); false if refused. */
 bool os_barrier_all(void);
 size_t os_page_size(void);
-/* Writes a zero to where there is one; how many microseconds of the thread's time that took. */
-unsigned os_touch(void *page);
+/* Writes a zero to the start of each, where there is one; how many nanoseconds of the thread's time
+ * that took. */
+unsigned os_touch(char *pages, unsigned count);
 /* Milliseconds of a coarse monotonic clock. */
 uint64_t os_milliseconds(void);
 unsigned os_processors(void);

@@ -30,6 +30,8 @@
 #define HEAP_SHARE        8   /* of the limit, a part as large may stay for each heap */
 #define HEAPS_MOST        32  /* that count */
 #define LEFT_MOST         16u /* units, of a new segment that is mapped for a run of over half of it */
+#define HUGE_LEAST_SLABS  MIB(16) /* resident: below, no huge pages */
+#define HUGE_LEAST_RUNS   MIB(8)
 #define MISFIT_SHARE      2 /* of what is in use, a part as large may not fit */
 
 struct group {
@@ -57,7 +59,9 @@ static _Atomic(long) empty_segments;  /* atomic, relaxed: a count */
 static _Atomic(long) refused_units;   /* atomic, relaxed: dirty ones the system keeps (mlock) */
 static _Atomic(long) purge_limit_units = PURGE_LIMIT; /* atomic, relaxed */
 static _Atomic(long) heaps;                           /* atomic, relaxed: in use */
-static struct huge_kind huge = {.used_least = MIB(16)};
+/* By what they are mapped for: blocks fill slabs, but buffers need not be filled. */
+static struct huge_kind for_slabs = {.used_least = HUGE_LEAST_SLABS},
+                        for_runs = {.used_least = HUGE_LEAST_RUNS};
 
 static unsigned lowest(uint64_t bits)
 {
@@ -67,6 +71,21 @@ static unsigned lowest(uint64_t bits)
 static uint64_t mask_of(unsigned first, unsigned count)
 {
     return (count == UNITS_PER_SEGMENT ? ALL_UNITS : ((uint64_t)1 << count) - 1) << first;
+}
+
+static uint64_t mask_of_half(unsigned half)
+{
+    return mask_of(half * UNITS_PER_HALF, UNITS_PER_HALF);
+}
+
+static enum huge_state huge_state(struct segment *s, unsigned half)
+{
+    return atomic_load_explicit(&s->huge[half], memory_order_relaxed);
+}
+
+static void set_huge_state(struct segment *s, unsigned half, enum huge_state state)
+{
+    atomic_store_explicit(&s->huge[half], state, memory_order_relaxed);
 }
 
 /* ---- hints: which segments have room, and for how much ---- */
@@ -187,14 +206,33 @@ static void bits_taken(struct segment *s, uint64_t before, uint64_t mask)
         hint_full(s);
 }
 
+static long dirty_of(struct segment *s, uint64_t mask)
+{
+    return __builtin_popcountll(mask & atomic_load_explicit(&s->dirty, memory_order_relaxed));
+}
+
+/* With what comes at the first touch of these, since a huge page comes as a whole. */
+static uint64_t with_huge_pages(struct segment *s, uint64_t clean)
+{
+    uint64_t all = clean;
+    for (unsigned half = 0; half < SEGMENT_HALVES; half++)
+        if ((clean & mask_of_half(half)) != 0 && huge_state(s, half) == HUGE_ASKED)
+            all |= mask_of_half(half);
+    return all;
+}
+
 /* The caller has these units. Once dirty, they stay so until they are purged: most that come and go
  * change one shared word, and one count. True: all were clean, and read as zero. */
 static bool set_dirty(struct segment *s, uint64_t mask)
 {
-    uint64_t clean = mask & ~atomic_load_explicit(&s->dirty, memory_order_relaxed);
+    uint64_t before = atomic_load_explicit(&s->dirty, memory_order_relaxed), clean = mask & ~before;
     if (clean != 0) {
-        atomic_fetch_or_explicit(&s->dirty, clean, memory_order_relaxed);
-        atomic_fetch_add_explicit(&all_dirty, __builtin_popcountll(clean), memory_order_relaxed);
+        uint64_t more = with_huge_pages(s, clean);
+        before = atomic_fetch_or_explicit(&s->dirty, more, memory_order_relaxed);
+        atomic_fetch_add_explicit(&all_dirty, __builtin_popcountll(more & ~before),
+                                  memory_order_relaxed);
+        if (more != clean)
+            hint_dirty(s);
     }
     return clean == mask;
 }
@@ -372,44 +410,45 @@ static void open_units(struct segment *s, uint64_t free)
         hint_room(s);
 }
 
-static enum huge_state huge_state(struct segment *s)
-{
-    return atomic_load_explicit(&s->huge, memory_order_relaxed);
-}
-
 /* Not in the first: most processes need no more. */
-static void ask_for_huge_pages(struct segment *s, char *base)
+static void ask_for_huge_pages(struct segment *s, struct huge_kind *kind, char *base)
 {
     enum huge_state state = HUGE_NOT_ASKED;
     if (s->index == 0)
         os_avoid_huge_pages(base, SEGMENT_SIZE);
     else
-        state = huge_ask(&huge, base, SEGMENT_SIZE);
-    atomic_store_explicit(&s->huge, state, memory_order_relaxed);
+        state = huge_ask(kind, base, SEGMENT_SIZE);
+    for (unsigned half = 0; half < SEGMENT_HALVES; half++)
+        set_huge_state(s, half, state);
+    if (state != HUGE_NOT_ASKED)
+        set_huge_state(s, 0, HUGE_ASKED); /* if it was too slow, it is there all the same */
 }
 
 static bool unmap(struct segment *s, char *base)
 {
-    huge_forget(&huge, base, SEGMENT_SIZE);
+    huge_forget(&for_slabs, base, SEGMENT_SIZE);
+    huge_forget(&for_runs, base, SEGMENT_SIZE);
     if (!os_unmap(base, SEGMENT_SIZE))
         return false;
-    huge_gone(huge_state(s));
+    huge_gone(huge_state(s, 0));
     return true;
 }
 
 /* Maps a segment of which the first `count` units are the caller's before anybody sees it. */
-static struct units take_from_new(unsigned count)
+static struct units take_from_new(unsigned count, struct huge_kind *kind)
 {
     struct segment *s = descriptor_take();
     if (s == NULL)
         return (struct units){0};
     char *base = os_map_aligned(SEGMENT_SIZE, SEGMENT_SIZE);
     if (base != NULL) {
-        ask_for_huge_pages(s, base);
+        ask_for_huge_pages(s, kind, base);
         region_init(&s->region, REGION_SEGMENT, base, SEGMENT_SIZE);
         if (registry_publish(&s->region)) {
             set_dirty(s, mask_of(0, count));
             open_units(s, ~mask_of(0, count));
+            if (dirty_free(s) != 0)
+                hint_dirty(s);
             swing_take(&in_use, count);
             COUNT(segment);
             return (struct units){s, 0, count, true};
@@ -569,7 +608,7 @@ static struct units take(unsigned count, size_t alignment, unsigned count_of_new
     if (taken.units == 0 && leaves_too_much(count))
         return taken;
     if (taken.units == 0)
-        taken = take_from_new(count_of_new);
+        taken = take_from_new(count_of_new, count == 1 ? &for_slabs : &for_runs);
     if (taken.units == 0 && count > 1) /* who was to say that one is free may have been stopped */
         taken = search_groups(&last, group_count());
     if (has_dirty && taken.zeroed && count > 1)
@@ -597,17 +636,23 @@ struct units segment_take_for_slab(unsigned count)
 
 /* ---- purging ---- */
 
-/* What is purged must not be filled up again; and a huge page is given back whole, or as small
- * ones. */
+/* Of these units only: what is purged of a huge page must not be filled up again, and the page is
+ * given back as small ones. Advice on a part of it makes small pages of it all. */
+static void stop_huge_pages(struct segment *s, unsigned half, uint64_t mask)
+{
+    if (huge_state(s, half) != HUGE_ASKED || mask == 0 || mask == mask_of_half(half))
+        return;
+    char *start = segment_unit(s, half * UNITS_PER_HALF);
+    set_huge_state(s, half, huge_stop(HUGE_ASKED, start, UNITS_PER_HALF * UNIT_SIZE));
+    os_split_huge_pages(segment_unit(s, lowest(mask)),
+                        (unsigned)__builtin_popcountll(mask) * UNIT_SIZE);
+}
+
 static bool purge_run(struct segment *s, unsigned first, unsigned count)
 {
-    char *start = segment_unit(s, first);
-    if (huge_state(s) != HUGE_NOT_ASKED) {
-        enum huge_state state = huge_stop(huge_state(s), s->region.base, SEGMENT_SIZE);
-        atomic_store_explicit(&s->huge, state, memory_order_relaxed);
-        os_split_huge_pages(start, count * UNIT_SIZE);
-    }
-    return os_purge(start, count * UNIT_SIZE);
+    for (unsigned half = 0; half < SEGMENT_HALVES; half++)
+        stop_huge_pages(s, half, mask_of(first, count) & mask_of_half(half));
+    return os_purge(segment_unit(s, first), count * UNIT_SIZE);
 }
 
 /* The caller has these units. False: the system took none of them. */
@@ -624,7 +669,7 @@ static bool purge_units(struct segment *s, uint64_t mask)
             set_clean(s, run);
             any = true;
         } else {
-            atomic_fetch_add_explicit(&refused_units, count, memory_order_relaxed);
+            atomic_fetch_add_explicit(&refused_units, dirty_of(s, run), memory_order_relaxed);
         }
         mask &= ~run;
     }
@@ -644,11 +689,23 @@ static void put_back(struct segment *s, uint64_t mask)
         retire_if_empty(s); /* else the purge that comes to its dirty units will */
 }
 
-static bool purge_segment(struct segment *s)
+/* Of the free units those that hold memory. If `whole`, a huge page that is in use in part is left
+ * alone. */
+static uint64_t units_to_purge(struct segment *s, uint64_t free, bool whole)
+{
+    uint64_t mask = free & atomic_load_explicit(&s->dirty, memory_order_relaxed);
+    for (unsigned half = 0; half < SEGMENT_HALVES; half++)
+        if (whole && huge_state(s, half) == HUGE_ASKED &&
+            (free & mask_of_half(half)) != mask_of_half(half))
+            mask &= ~mask_of_half(half);
+    return mask;
+}
+
+static bool purge_segment(struct segment *s, bool whole)
 {
     uint64_t free = atomic_load_explicit(&s->free, memory_order_acquire);
     for (;;) {
-        uint64_t mask = free & atomic_load_explicit(&s->dirty, memory_order_relaxed);
+        uint64_t mask = units_to_purge(s, free, whole);
         if (mask == 0)
             return false;
         uint64_t before = free;
@@ -656,13 +713,13 @@ static bool purge_segment(struct segment *s)
             continue;
         bits_taken(s, before, mask);
         /* Another may have purged them since the look at `dirty`. */
-        bool any = purge_units(s, mask & atomic_load_explicit(&s->dirty, memory_order_relaxed));
+        bool any = purge_units(s, units_to_purge(s, mask, whole));
         put_back(s, mask);
         return any;
     }
 }
 
-static bool purge_group(uint32_t at, long keep)
+static bool purge_group(uint32_t at, long keep, bool whole)
 {
     bool any = false;
     struct group *group = group_at(at);
@@ -670,20 +727,27 @@ static bool purge_group(uint32_t at, long keep)
     while (room != 0 && segment_dirty_units() > keep) {
         unsigned i = highest(room);
         room &= ~((uint64_t)1 << i);
-        any |= purge_segment(atomic_load_explicit(&group->segment[i], memory_order_acquire));
+        any |= purge_segment(atomic_load_explicit(&group->segment[i], memory_order_acquire), whole);
     }
     return any;
 }
 
-/* From the highest segment down: units are taken from the lowest up. */
-bool segment_purge(long keep)
+/* From the highest segment down: units are taken from the lowest up. Those that are refused are
+ * counted anew, since all are asked again. */
+static bool purge_groups(long keep, bool whole)
 {
     bool any = false;
-    atomic_store_explicit(&refused_units, 0,
-                          memory_order_relaxed); /* who are asked again are counted again */
+    atomic_store_explicit(&refused_units, 0, memory_order_relaxed);
     for (uint32_t i = group_count(); i-- > 0 && segment_dirty_units() > keep;)
-        any |= purge_group(i, keep);
+        any |= purge_group(i, keep, whole);
     return any;
+}
+
+/* Huge pages that are free as a whole first: they come again as such. */
+bool segment_purge(long keep)
+{
+    bool any = purge_groups(keep, true);
+    return segment_dirty_units() > keep ? purge_groups(keep, false) || any : any;
 }
 
 static bool drop_empty_of(uint32_t at)

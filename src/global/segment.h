@@ -26,6 +26,9 @@
 #include "registry.h"
 #include "slab.h"
 
+#define SEGMENT_HALVES 2u
+#define UNITS_PER_HALF (UNITS_PER_SEGMENT / SEGMENT_HALVES)
+
 struct segment {
     struct region region;                            /* constant while published */
     struct retired retired;                          /* by who took all units to retire it */
@@ -35,7 +38,8 @@ struct segment {
     _Atomic(uint64_t) dirty; /* atomic: units whose pages may hold memory; all those in use */
     struct slab slab[UNITS_PER_SEGMENT];
     struct slab_marks marks[UNITS_PER_SEGMENT]; /* of each slab, by its owner */
-    _Atomic(enum huge_state) huge; /* atomic, relaxed: by who maps it, or purges in it */
+    /* atomic, relaxed: by who maps it, or purges in it; of each half, which may be a huge page */
+    _Atomic(enum huge_state) huge[SEGMENT_HALVES];
 };
 
 static_assert(offsetof(struct segment, marks) ==

@@ -661,7 +661,8 @@ static void *resize_or_move(struct whale *w, size_t size)
     return w->region.base;
 }
 
-static void *resize_mapping(struct whale *w, size_t size)
+/* For the same block, or for a new one. */
+static void *resize_mapping(struct whale *w, size_t size, bool is_new)
 {
     size_t had = region_size(&w->region);
     if (size < had && w->huge != HUGE_NOT_ASKED) /* the end falls into a huge page */
@@ -670,7 +671,8 @@ static void *resize_mapping(struct whale *w, size_t size)
     if (p == NULL || size < had)
         return p;
     w = whale_of(p);
-    w->huge = huge_grow(w->huge, p, had, size);
+    if (!is_new || !huge_is_wanted_still(&huge, w->huge, size))
+        w->huge = huge_grow(w->huge, p, had, size);
     return p;
 }
 
@@ -685,7 +687,7 @@ static void *reuse(size_t used, size_t size, size_t alignment)
     void *base = put_to_use(w, used);
     if (have >= used && (have - used <= used / SLACK_SHARE || lend(w, used)))
         return base;
-    void *resized = resize_mapping(w, size);
+    void *resized = resize_mapping(w, size, true);
     if (resized == NULL)
         whale_free(base, true);
     return resized;
@@ -727,6 +729,7 @@ void whale_free(void *p, bool comes_again)
     settle_lent(w, 0);
     swing_return(&in_use, (long)region_size(&w->region), comes_again);
     registry_set_word(p, UNIT_FREE); /* a second free of it is seen */
+    huge_look_seldom(&huge, p, region_size(&w->region));
     keep_or_unmap(w);
 }
 
@@ -739,7 +742,7 @@ static void *remap(struct whale *w, size_t size, size_t used)
 {
     size_t lent = w->lent;
     settle_lent(w, 0);
-    char *p = resize_mapping(w, size);
+    char *p = resize_mapping(w, size, false);
     if (p != NULL) {
         whale_of(p)->used = used;
         return p;
