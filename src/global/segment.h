@@ -10,13 +10,18 @@
  * use has just fallen by, up to eight times the limit. More are given back to the system, a part at
  * each return.
  *
+ * A segment may be two huge pages (huge.h). One that is free as a whole is purged as such, and comes
+ * again as such; one that is in use in part only if nothing else is left to purge, as small pages,
+ * which it is from then on.
+ *
  * SYNCHRONIZATION. `free` is claimed and returned by CAS: taking a bit is acquire, returning it is
- * release, and whoever took a bit has the unit alone, its bit in `dirty` and its slab descriptor
- * with it. Segment descriptors are type-stable: a stale pointer to one finds either no free bit, or
- * units that are really free (`base` is read after the bits are taken). Groups only index them:
- * their `room` bits are hints that are set after a unit became free, and cleared, then looked at
- * again, when none is left. Nothing waits; a thread stopped between two steps keeps at most the
- * units it has taken.
+ * release, and whoever took a bit has the unit alone, and its slab descriptor with it. Its bit in
+ * `dirty` is cleared by who has it, and set by that one, or by who takes the first unit of a huge
+ * page that it is a part of: it may be set though the unit is clean. Segment descriptors are
+ * type-stable: a stale pointer to one finds either no free bit, or units that are really free
+ * (`base` is read after the bits are taken). Groups only index them: their `room` bits are hints
+ * that are set after a unit became free, and cleared, then looked at again, when none is left.
+ * Nothing waits; a thread stopped between two steps keeps at most the units it has taken.
  */
 #ifndef HAK_SEGMENT_H
 #define HAK_SEGMENT_H
@@ -35,7 +40,8 @@ struct segment {
     lf_node spare;                                   /* by the spare stack */
     uint32_t index;                                  /* constant: its place among the groups */
     _Alignas(HAK_CACHE_LINE) _Atomic(uint64_t) free; /* atomic: units nobody has */
-    _Atomic(uint64_t) dirty; /* atomic: units whose pages may hold memory; all those in use */
+    _Atomic(uint64_t) dirty; /* atomic: units whose pages may hold memory: all those in use, and
+                              * all of a huge page of which one was used */
     struct slab slab[UNITS_PER_SEGMENT];
     struct slab_marks marks[UNITS_PER_SEGMENT]; /* of each slab, by its owner */
     /* atomic, relaxed: by who maps it, or purges in it; of each half, which may be a huge page */
