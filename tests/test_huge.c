@@ -397,15 +397,21 @@ static long pages_partly_mapped(void)
     return count;
 }
 
+/* From here on, in segments that are new: others may have been stopped by tests before. */
+static void ask_always_anew(void)
+{
+    huge_set_mode(HUGE_ALWAYS);
+    segment_purge(0);
+    segment_drop_empty();
+}
+
 /* Else the system might fill up again what was given back. */
 static void test_what_is_purged_does_not_ask_any_more(void **state)
 {
     (void)state;
     enum { SEGMENTS = 8 }; /* more than stay mapped when they are empty */
     struct units taken[SEGMENTS];
-    huge_set_mode(HUGE_ALWAYS);
-    segment_purge(0);
-    segment_drop_empty();
+    ask_always_anew();
     for (int i = 0; i < SEGMENTS; i++)
         taken[i] = segment_take(UNITS_PER_SEGMENT, UNIT_SIZE);
     struct segment *last = taken[SEGMENTS - 1].segment;
@@ -423,7 +429,7 @@ static void test_what_is_purged_does_not_ask_any_more(void **state)
     huge_set_mode(HUGE_WHERE_USED);
 }
 
-enum { HALF = UNITS_PER_SEGMENT / 2, HALF_BYTES = SEGMENT_SIZE / 2 };
+enum { HALF = UNITS_PER_HALF, HALF_BYTES = SEGMENT_SIZE / SEGMENT_HALVES };
 
 /* All of it is in use. */
 static struct segment *new_segment(void)
@@ -442,9 +448,7 @@ static void test_a_huge_page_that_is_purged_whole_may_come_again(void **state)
 {
     (void)state;
     bool zeroed;
-    huge_set_mode(HUGE_ALWAYS);
-    segment_purge(0);
-    segment_drop_empty();
+    ask_always_anew();
     struct segment *s = new_segment();
     memset(segment_unit(s, 0), 1, SEGMENT_SIZE);
     segment_return(s, HALF, HALF, false);
@@ -461,9 +465,7 @@ static void test_all_of_a_huge_page_is_purged(void **state)
 {
     (void)state;
     bool zeroed;
-    huge_set_mode(HUGE_ALWAYS);
-    segment_purge(0);
-    segment_drop_empty();
+    ask_always_anew();
     struct segment *s = new_segment();
     return_segment(s);
     assert_true(segment_take_at(s, 0, 1, &zeroed));
@@ -484,9 +486,7 @@ static void test_huge_pages_that_are_free_are_purged_first(void **state)
 {
     (void)state;
     bool zeroed;
-    huge_set_mode(HUGE_ALWAYS);
-    segment_purge(0);
-    segment_drop_empty();
+    ask_always_anew();
     struct segment *s = new_segment(), *other = new_segment();
     struct segment *low = s->index < other->index ? s : other, *high = low == s ? other : s;
     segment_set_purge_limit(UNITS_PER_SEGMENT);
