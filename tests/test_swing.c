@@ -79,6 +79,27 @@ static void test_a_swing_over_two_windows(void **state)
     assert_int_equal(swing_width(&s), 70);
 }
 
+/* What goes on falling, below where it rose from, does not swing, in this window and the next. */
+static void test_what_falls_lower_swings_no_more(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_width(&s);
+    swing_take(&s, 200);
+    swing_return(&s, 50, false);
+    swing_take(&s, 40);
+    swing_return(&s, 40, false);
+    assert_int_equal(swing_width(&s), 40); /* where it rose from, no lower */
+    swing_return(&s, 10, false);
+    assert_int_equal(swing_width(&s), 30);
+    let_a_window_pass(&s);
+    assert_int_equal(swing_width(&s), 30);
+    swing_return(&s, 100, false);
+    assert_int_equal(swing_width(&s), 0);
+    swing_take(&s, 100);
+    assert_int_equal(swing_width(&s), 100);
+}
+
 /* What falls counts at once, up to a bound, and half of it is forgotten with each window. */
 static void test_a_fall(void **state)
 {
@@ -275,6 +296,7 @@ int main(void)
         cmocka_unit_test(test_what_rises_again_counts),
         cmocka_unit_test(test_it_is_forgotten),
         cmocka_unit_test(test_a_swing_over_two_windows),
+        cmocka_unit_test(test_what_falls_lower_swings_no_more),
         cmocka_unit_test(test_a_fall),
         cmocka_unit_test(test_what_counts_of_a_fall),
         cmocka_unit_test(test_often_is_deep_and_three_times),

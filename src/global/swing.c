@@ -60,12 +60,21 @@ static void count_fall(struct swing *s, long amount)
         window_set(&s->fall, now);
 }
 
+static void note_rise(struct swing *s, long rise, long from)
+{
+    if (rise <= window_get(&s->rise))
+        return;
+    window_set(&s->rise, rise);
+    window_set(&s->rose_from, from);
+}
+
 void swing_take(struct swing *s, long amount)
 {
     long used = atomic_fetch_add_explicit(&s->used, amount, memory_order_relaxed) + amount;
     long peak = window_get(&s->peak);
     count_fall(s, -amount);
-    window_raise(&s->rise, min_long(used, peak) - window_get(&s->low));
+    long low = window_get(&s->low);
+    note_rise(s, min_long(used, peak) - low, low);
     window_raise(&s->high, used);
     /* First the low: one from before this peak would look like a swing. */
     if (used > peak)
@@ -88,6 +97,7 @@ static void next_window(struct swing *s)
 {
     long used = swing_used(s);
     window_set(&s->rise_before, window_get(&s->rise));
+    window_set(&s->rose_from_before, window_get(&s->rose_from));
     window_set(&s->rise, 0);
     window_set(&s->fall, window_get(&s->fall) / 2);
     window_set(&s->deep_before, window_get(&s->deep));
@@ -98,11 +108,19 @@ static void next_window(struct swing *s)
     window_set(&s->low, used);
 }
 
+/* What is left of a rise, now that so much is in use. */
+static long is_left(long rise, long from, long used)
+{
+    return max_long(rise - max_long(from - used, 0), 0);
+}
+
 long swing_width(struct swing *s)
 {
     for (unsigned ended = windows_ended(&s->since); ended > 0; ended--)
         next_window(s);
-    return max_long(window_get(&s->rise), window_get(&s->rise_before));
+    long used = swing_used(s);
+    return max_long(is_left(window_get(&s->rise), window_get(&s->rose_from), used),
+                    is_left(window_get(&s->rise_before), window_get(&s->rose_from_before), used));
 }
 
 bool swing_is_often(struct swing *s)

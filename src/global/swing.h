@@ -7,6 +7,8 @@
  * use. The first fall proves little: what it leaves is worth keeping up to a bound, for a while,
  * and if it is the work of who takes as well.
  *
+ * As far as use falls below where it rose from, it does not swing any more: it goes.
+ *
  * It swings often if it fell below half of what it had come to, and rose again by half of that
  * fall, SWING_OFTEN times in the two windows; where the peak has more than doubled since, these do
  * not count. It need not rise to where it had been: phases of a program need as much as each needs,
@@ -44,7 +46,9 @@ struct swing {
                              again; half is forgotten with each window */
 
     _Atomic(long) fall_most;   /* what counts of that */
+    _Atomic(long) rose_from;   /* what was in use where `rise` began */
     _Atomic(long) rise_before; /* of the window before */
+    _Atomic(long) rose_from_before;
     _Atomic(long) deep;        /* how often it rose again after it had fallen: in this window */
     _Atomic(long) deep_before; /* the same, of the window before */
     _Atomic(long) deep_peak;   /* the peak of the windows then */
