@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-enum { TRIES = 100, FORKERS = 4, ASKERS = 2, FORKS = 15, HANGS_AFTER_S = 5 };
+enum { TRIES = 100, FORKERS = 4, ASKERS = 2, FORKS = 5, HANGS_AFTER_S = 5 };
 
 static int try_no;
 static _Atomic(int) wrong;

@@ -11,7 +11,8 @@ uses_hakmem "$server"
 redis-benchmark -h 127.0.0.1 -p "$port" -q -n 100000 -c 32 -P 8 -r 10000 -d 200 \
     -t set,get,incr,lpush,rpop,sadd,hset,zadd,mset >bench.txt 2>&1 || fail "$(tail -3 bench.txt)"
 ! grep -qi error bench.txt || fail "$(grep -i error bench.txt | head -3)"
-for i in $(seq 200); do echo "SET key:$i value-$i-$(printf 'x%.0s' $(seq $((i % 50 + 1))))"; done | cli >/dev/null
+awk 'BEGIN { for (i = 1; i <= 200; i++) { x = sprintf("%*s", i % 50 + 1, ""); gsub(" ", "x", x)
+    print "SET key:" i " value-" i "-" x } }' | cli >/dev/null
 for i in 1 50 200; do
     [ "$(cli get "key:$i")" = "value-$i-$(printf 'x%.0s' $(seq $((i % 50 + 1))))" ] || fail "key:$i is wrong"
 done
