@@ -100,6 +100,22 @@ static void test_what_falls_lower_swings_no_more(void **state)
     assert_int_equal(swing_width(&s), 100);
 }
 
+/* The same swing over less that stays: from there on it is as wide. */
+static void test_what_swings_on_lower_down(void **state)
+{
+    (void)state;
+    struct swing s = {0};
+    swing_take(&s, 900);
+    swing_take(&s, 100);
+    swing_return(&s, 100, true);
+    swing_take(&s, 100);
+    swing_return(&s, 600, true); /* and what stayed is 400 now */
+    assert_int_equal(swing_width(&s), 0);
+    swing_take(&s, 100);
+    swing_return(&s, 100, true);
+    assert_int_equal(swing_width(&s), 100);
+}
+
 /* What falls counts at once, up to a bound, and half of it is forgotten with each window. */
 static void test_a_fall(void **state)
 {
@@ -297,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_it_is_forgotten),
         cmocka_unit_test(test_a_swing_over_two_windows),
         cmocka_unit_test(test_what_falls_lower_swings_no_more),
+        cmocka_unit_test(test_what_swings_on_lower_down),
         cmocka_unit_test(test_a_fall),
         cmocka_unit_test(test_what_counts_of_a_fall),
         cmocka_unit_test(test_often_is_deep_and_three_times),

@@ -60,12 +60,21 @@ static void count_fall(struct swing *s, long amount)
         window_set(&s->fall, now);
 }
 
+/* What is left of a rise, now that so much is in use. */
+static long is_left(long rise, long from, long used)
+{
+    return max_long(rise - max_long(from - used, 0), 0);
+}
+
+/* One from lower down counts by what is left of the last there: what swings on may come down. */
 static void note_rise(struct swing *s, long rise, long from)
 {
-    if (rise <= window_get(&s->rise))
+    long last_from = window_get(&s->rose_from);
+    if (rise <= is_left(window_get(&s->rise), last_from, from))
         return;
     window_set(&s->rise, rise);
-    window_set(&s->rose_from, from);
+    if (from != last_from)
+        window_set(&s->rose_from, from);
 }
 
 void swing_take(struct swing *s, long amount)
@@ -106,12 +115,6 @@ static void next_window(struct swing *s)
     lower_crest(s, window_get(&s->high));
     window_set(&s->high, used);
     window_set(&s->low, used);
-}
-
-/* What is left of a rise, now that so much is in use. */
-static long is_left(long rise, long from, long used)
-{
-    return max_long(rise - max_long(from - used, 0), 0);
 }
 
 long swing_width(struct swing *s)

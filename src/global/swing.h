@@ -46,7 +46,7 @@ struct swing {
                              again; half is forgotten with each window */
 
     _Atomic(long) fall_most;   /* what counts of that */
-    _Atomic(long) rose_from;   /* what was in use where `rise` began */
+    _Atomic(long) rose_from;   /* what was in use where `rise` began: changes seldom */
     _Atomic(long) rise_before; /* of the window before */
     _Atomic(long) rose_from_before;
     _Atomic(long) deep;        /* how often it rose again after it had fallen: in this window */
