@@ -505,6 +505,29 @@ static void test_huge_pages_that_are_free_are_purged_first(void **state)
     huge_set_mode(HUGE_WHERE_USED);
 }
 
+/* A unit of it is as new as one of its own pages, once. */
+static void test_what_came_with_a_huge_page_is_new_once(void **state)
+{
+    (void)state;
+    bool zeroed;
+    ask_always_anew();
+    struct segment *s = new_segment();
+    assert_int_equal(segment_first_use(s, 0, UNITS_PER_SEGMENT), 0); /* they were zeroed */
+    for (int i = 0; i < 2; i++) {
+        return_segment(s);
+        assert_true(segment_take_at(s, 0, 1, &zeroed));
+        assert_true(zeroed);
+        assert_int_equal(segment_first_use(s, 0, 1), 0);
+        assert_true(segment_take_at(s, 1, HALF + 1, &zeroed));
+        assert_int_equal(segment_first_use(s, 1, 2), 2);
+        assert_int_equal(segment_first_use(s, 1, 3), 1);
+        assert_true(segment_take_at(s, HALF + 2, HALF - 2, &zeroed));
+        assert_int_equal(segment_first_use(s, HALF, HALF), HALF - 2);
+    }
+    return_segment(s);
+    huge_set_mode(HUGE_WHERE_USED);
+}
+
 /* Though small blocks are written to, buffers need not be. */
 static void test_buffers_are_asked_for_by_how_buffers_are_used(void **state)
 {
@@ -632,6 +655,7 @@ int main(void)
         cmocka_unit_test(test_what_is_purged_does_not_ask_any_more),
         cmocka_unit_test(test_a_huge_page_that_is_purged_whole_may_come_again),
         cmocka_unit_test(test_all_of_a_huge_page_is_purged),
+        cmocka_unit_test(test_what_came_with_a_huge_page_is_new_once),
         cmocka_unit_test(test_huge_pages_that_are_free_are_purged_first),
     };
     return RUN_TESTS(tests);

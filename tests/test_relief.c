@@ -107,6 +107,23 @@ static void test_runs_of_an_idle_thread_are_taken(void **state)
     finish(thread);
 }
 
+/* What came with a huge page is new memory, too. */
+static void test_who_takes_of_huge_pages_takes_of_the_idle(void **state)
+{
+    enum { BUFFERS = 1000, UNITS = 2 }; /* more than there is room for without new segments */
+    static void *buffer[BUFFERS];
+    huge_set_mode(HUGE_ALWAYS);
+    test_what_an_idle_thread_keeps_is_taken(state);
+    hak_malloc_trim(0);
+    uint32_t before = heap_current->owned.fresh;
+    for (size_t i = 0; i < BUFFERS; i++)
+        buffer[i] = hak_malloc(UNITS * UNIT_SIZE);
+    assert_in_range(heap_current->owned.fresh - before, BUFFERS * UNITS / 10 * 9, BUFFERS * UNITS);
+    for (size_t i = 0; i < BUFFERS; i++)
+        hak_free(buffer[i]);
+    huge_set_mode(HUGE_WHERE_USED);
+}
+
 /* Who comes to a slow path now and then keeps its own. */
 static void test_who_is_not_idle_keeps_its_slabs(void **state)
 {
@@ -451,6 +468,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_an_idle_thread_keeps_is_taken),
+        cmocka_unit_test(test_who_takes_of_huge_pages_takes_of_the_idle),
         cmocka_unit_test(test_runs_of_an_idle_thread_are_taken),
         cmocka_unit_test(test_who_is_not_idle_keeps_its_slabs),
         cmocka_unit_test(test_what_is_freed_into_slabs_of_a_sleeper_is_free),

@@ -163,10 +163,19 @@ static size_t longest_run(size_t size)
 }
 
 /* What is kept of the other kind may be too much now; and idle heaps may have what is wanted. */
-static void took_new(struct heap *h, size_t bytes)
+static void took_new(struct heap *h, unsigned units)
 {
-    h->owned.fresh += units_for(bytes);
-    purge_some(bytes);
+    h->owned.fresh += units;
+    purge_some(units * UNIT_SIZE);
+}
+
+/* A bounded part, however much is reserved. */
+static unsigned new_units(void *p, size_t size, bool zeroed)
+{
+    unsigned units = units_for(min_size(size, SEGMENT_SIZE));
+    if (zeroed || unit_word_kind(registry_word(p)) != UNIT_RUN)
+        return zeroed ? units : 0;
+    return segment_first_use(segment_of(p), segment_unit_of(p), units);
 }
 
 /* Up to `run_most` bytes it is a run, if there is one. */
@@ -187,8 +196,9 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_
     if (p == NULL)
         return NULL;
     owned_takes(&h->owned, units_for(size));
-    if (*zeroed)
-        took_new(h, min_size(size, SEGMENT_SIZE)); /* a bounded part, however much is reserved */
+    unsigned is_new = new_units(p, size, *zeroed);
+    if (is_new != 0)
+        took_new(h, is_new);
     return p;
 }
 

@@ -228,6 +228,8 @@ static bool set_dirty(struct segment *s, uint64_t mask)
     uint64_t before = atomic_load_explicit(&s->dirty, memory_order_relaxed), clean = mask & ~before;
     if (clean != 0) {
         uint64_t more = with_huge_pages(s, clean);
+        if (more != clean)
+            atomic_fetch_or_explicit(&s->unused, more & ~before & ~mask, memory_order_relaxed);
         before = atomic_fetch_or_explicit(&s->dirty, more, memory_order_relaxed);
         atomic_fetch_add_explicit(&all_dirty, __builtin_popcountll(more & ~before),
                                   memory_order_relaxed);
@@ -237,10 +239,20 @@ static bool set_dirty(struct segment *s, uint64_t mask)
     return clean == mask;
 }
 
+/* Of these. */
+static uint64_t take_unused(struct segment *s, uint64_t mask)
+{
+    uint64_t unused = mask & atomic_load_explicit(&s->unused, memory_order_relaxed);
+    if (unused != 0)
+        atomic_fetch_and_explicit(&s->unused, ~unused, memory_order_relaxed);
+    return unused;
+}
+
 /* The same. How many of them were dirty. */
 static long set_clean(struct segment *s, uint64_t mask)
 {
     uint64_t dirty = mask & atomic_load_explicit(&s->dirty, memory_order_relaxed);
+    take_unused(s, mask);
     if (dirty != 0) {
         atomic_fetch_and_explicit(&s->dirty, ~dirty, memory_order_relaxed);
         atomic_fetch_sub_explicit(&all_dirty, __builtin_popcountll(dirty), memory_order_relaxed);
@@ -354,6 +366,11 @@ bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *ze
         }
     }
     return false;
+}
+
+unsigned segment_first_use(struct segment *s, unsigned first, unsigned count)
+{
+    return (unsigned)__builtin_popcountll(take_unused(s, mask_of(first, count)));
 }
 
 /* ---- segments come and go ---- */

@@ -40,8 +40,10 @@ struct segment {
     lf_node spare;                                   /* by the spare stack */
     uint32_t index;                                  /* constant: its place among the groups */
     _Alignas(HAK_CACHE_LINE) _Atomic(uint64_t) free; /* atomic: units nobody has */
-    _Atomic(uint64_t) dirty; /* atomic: units whose pages may hold memory: all those in use, and
-                              * all of a huge page of which one was used */
+    _Atomic(uint64_t) dirty;  /* atomic: units whose pages may hold memory: all those in use, and
+                               * all of a huge page of which one was used */
+    _Atomic(uint64_t) unused; /* atomic, relaxed: of these, an estimate: units that came with a
+                               * huge page, and were not used yet */
     struct slab slab[UNITS_PER_SEGMENT];
     struct slab_marks marks[UNITS_PER_SEGMENT]; /* of each slab, by its owner */
     /* atomic, relaxed: by who maps it, or purges in it; of each half, which may be a huge page */
@@ -75,6 +77,9 @@ struct units segment_take_dirty_row(struct segment *s, unsigned count);
 uint64_t segment_take_dirty(struct segment *s, unsigned most);
 /* Takes the units that follow, if all are free. */
 bool segment_take_at(struct segment *s, unsigned first, unsigned count, bool *zeroed);
+/* Who has these units is about to use them. How many came with a huge page and were not used
+ * before, by estimate: they are new memory, as zeroed ones are. */
+unsigned segment_first_use(struct segment *s, unsigned first, unsigned count);
 /* comes_again: see swing_return. */
 void segment_return(struct segment *s, unsigned first, unsigned count, bool comes_again);
 /* The same, of some that need not lie in a row, as bits. */

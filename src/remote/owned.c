@@ -659,7 +659,8 @@ static struct slab *find_free(struct owned *o, unsigned class_no)
         return NULL;
     struct slab *s = &taken.segment->slab[taken.first];
     owned_takes(o, taken.units);
-    o->fresh += taken.zeroed ? taken.units : 0;
+    o->fresh +=
+        taken.zeroed ? taken.units : segment_first_use(taken.segment, taken.first, taken.units);
     slab_init_owner(s, segment_unit(taken.segment, taken.first), taken.units, class_no,
                     !taken.zeroed);
     atomic_store_explicit(&s->owner, owned_token(o, class_no), memory_order_release);
