@@ -93,7 +93,7 @@ static void test_zeroed_is_true(void **state)
     }
 }
 
-enum { LIMIT = 128, FALL_MOST = 8 * LIMIT, SWUNG = 1000, STAY = 100 };
+enum { LIMIT = 128, FALL_MOST = 16 * LIMIT, SWUNG = 1000, STAY = 100 };
 
 /* The most that were dirty while `returned` of SWUNG units went back. */
 static long return_units(struct units *taken, int returned, bool comes_again)
@@ -415,7 +415,7 @@ static void use_one(void)
     segment_return(one.segment, one.first, 1, true);
 }
 
-/* What the first fall of who comes again leaves stays, up to eight times the limit; and half of
+/* What the first fall of who comes again leaves stays, up to 16 times the limit; and half of
  * that is forgotten with each window in which something is returned. In a process of its own. */
 static void test_what_a_fall_leaves_stays_for_a_while(void **state)
 {

@@ -26,7 +26,7 @@
 #define DIRTY_LOOKS_RUN   8u  /* segments, where a run is looked for */
 #define SWING_MARGIN      4   /* of the limit, a part as large stays beyond what use swings by */
 #define PURGE_LIMIT       128 /* units, 8 MiB, if nobody says otherwise */
-#define FALL_MOST         8   /* times the limit: what stays of a fall */
+#define FALL_MOST         16  /* times the limit: what stays of a fall */
 #define HEAP_SHARE        8   /* of the limit, a part as large may stay for each heap */
 #define HEAPS_MOST        32  /* that count */
 #define LEFT_MOST         16u /* units, of a new segment that is mapped for a run of over half of it */

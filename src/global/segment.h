@@ -7,7 +7,7 @@
  * by (swing.h) and a quarter of the limit, if that is more; where it does not swing often, up to
  * what is in use and half of the limit, or an eighth of it for each heap of 32 at most, beyond the
  * limit. Or by the limit and what runs have not fitted into, up to half of what is in use, or what
- * use has just fallen by, up to eight times the limit. More are given back to the system, a part at
+ * use has just fallen by, up to 16 times the limit. More are given back to the system, a part at
  * each return.
  *
  * A segment may be two huge pages (huge.h). One that is free as a whole is purged as such, and comes
