@@ -252,12 +252,33 @@ static void test_the_nearest_is_taken(void **state)
     char *cut = whale_alloc(MIB(5), 16, &zeroed);
     assert_ptr_equal(cut, p[2]);
     assert_int_equal(region_size(registry_region(cut)), MIB(5));
-    whale_free(whale_alloc(MIB(6) - UNIT_SIZE, 16, &zeroed), true);
+    whale_free(whale_alloc(MIB(6) - KIB(512), 16, &zeroed), true);
     assert_true(zeroed);
     whale_set_cache_limit(MIB(8));
     whale_free(cut, true);
     whale_free(q, true);
     whale_drop_cache();
+}
+
+static void expect_mapped(size_t bytes, size_t mapped)
+{
+    bool zeroed = false;
+    char *p = whale_alloc(bytes, 16, &zeroed);
+    assert_true(zeroed);
+    assert_int_equal(whale_bytes(p), bytes);
+    assert_int_equal(region_size(registry_region(p)), mapped);
+    whale_free(p, true);
+    whale_drop_cache();
+}
+
+/* Small pages at the end cost more than what is mapped too much, if that is a sixteenth at most. */
+static void test_whales_end_with_a_huge_page(void **state)
+{
+    (void)state;
+    expect_mapped(MIB(32) - KIB(1100), MIB(32));
+    expect_mapped(MIB(34) - KIB(2044), MIB(34));
+    expect_mapped(MIB(5), MIB(5));
+    expect_mapped(MIB(6) - KIB(400), MIB(6) - KIB(384));
 }
 
 #define LONGEST_ROW 100
@@ -346,8 +367,10 @@ static void test_whales_grow_where_they_are_or_move(void **state)
     assert_int_equal(whale_bytes(p), MIB(2));
     p = whale_resize(p, MIB(2) - KIB(32)); /* is not worth a call */
     assert_int_equal(whale_bytes(p), MIB(2));
-    p = whale_resize(p, MIB(2) - KIB(64));
-    assert_int_equal(whale_bytes(p), MIB(2) - KIB(64));
+    p = whale_resize(p, MIB(2) - KIB(64)); /* nor that, in a huge page */
+    assert_int_equal(whale_bytes(p), MIB(2));
+    p = whale_resize(p, MIB(2) - KIB(256));
+    assert_int_equal(whale_bytes(p), MIB(2) - KIB(256));
     whale_free(p, true);
     whale_drop_cache();
 }
@@ -488,6 +511,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_whales_are_registered),
         cmocka_unit_test(test_sparse_whales_are_kept),
         cmocka_unit_test(test_the_nearest_is_taken),
+        cmocka_unit_test(test_whales_end_with_a_huge_page),
         cmocka_unit_test(test_many_whales_are_cached),
         cmocka_unit_test(test_cached_whales_are_reused),
         cmocka_unit_test(test_whales_grow_where_they_are_or_move),

@@ -7,7 +7,6 @@
 #include "os.h"
 #include "total.h"
 
-#define HUGE_PAGE    MIB(2)
 #define PAGE_SHIFT   12 /* with larger pages the huge ones are too large for any mapping of ours */
 #define PROBE_EVERY  16u
 #define OLD_AFTER    8u  /* mappings of its kind that were made since: it is full, or stays so */

@@ -25,6 +25,8 @@
 
 #include "base.h"
 
+#define HUGE_PAGE MIB(2)
+
 enum huge_mode { HUGE_NEVER, HUGE_WHERE_USED, HUGE_ALWAYS };
 
 /* Of a mapping; by who has it. */

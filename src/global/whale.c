@@ -33,6 +33,7 @@
 #define LENT_SHARE      4   /* of what is in use, a part as large may be lent, and the limit */
 #define LENT_TIMES      3   /* as much as a whale uses is lent to it at most */
 #define PARTS           64u /* of a whale: what holds memory is counted in such */
+#define WASTE_SHARE     16u /* of a whale, a part as large may be mapped to end with a huge page */
 #define WHALE_ALIGNMENT SEGMENT_SIZE /* the registry has a pointer for each */
 #define MANY_BYTES                                                                                 \
     (KIB(32) * MIB(1)) /* of whales: there may be half as many as Linux allows mappings */
@@ -698,7 +699,10 @@ static void *reuse(size_t used, size_t size, size_t alignment)
 static size_t size_to_map(size_t size)
 {
     bool are_many = swing_used(&in_use) > (long)MANY_BYTES;
-    return align_up(size, are_many ? WHALE_ALIGNMENT : UNIT_SIZE);
+    size_t huge_pages = align_up(size, HUGE_PAGE);
+    if (are_many)
+        return align_up(size, WHALE_ALIGNMENT);
+    return huge_pages - size <= size / WASTE_SHARE ? huge_pages : align_up(size, UNIT_SIZE);
 }
 
 void *whale_alloc(size_t bytes, size_t alignment, bool *zeroed)
