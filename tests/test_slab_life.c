@@ -5,6 +5,7 @@
  */
 #include "testing.h"
 
+#include "global/os.h"
 #include "global/shared.h"
 #include "remote/outbuf.h"
 
@@ -117,6 +118,57 @@ static void test_an_empty_slab_is_free(void **state)
     assert_int_equal(registry_word(base), UNIT_FREE);
     assert_int_equal(owned_count(&a), 0);
     assert_int_equal(a.idle_bytes, 0);
+}
+
+/* Whether the system makes pages at once. */
+static bool populates(void)
+{
+    char *p = os_map(UNIT_SIZE);
+    assert_non_null(p);
+    os_populate(p, UNIT_SIZE);
+    bool all = os_resident(p, UNIT_SIZE, 0) == UNIT_SIZE;
+    os_unmap(p, UNIT_SIZE);
+    return all;
+}
+
+/* A slab of units that hold no memory. */
+static struct slab *find_without_pages(unsigned class_no)
+{
+    huge_set_mode(HUGE_NEVER);
+    segment_purge(0);
+    struct slab *s = owned_find(&a, class_no);
+    assert_int_equal(os_resident(s->base, UNIT_SIZE, UNIT_SIZE), 0);
+    return s;
+}
+
+static size_t pages_after_a_cut(struct slab *s, struct block **blocks)
+{
+    struct chain chain = owned_take(&a, s);
+    chain_last(chain)->next = *blocks;
+    *blocks = chain.first;
+    return os_resident(s->base, UNIT_SIZE, 0) / KIB(4);
+}
+
+/* As many as there are before them, four at most; of blocks that may span several, just those that
+ * are touched. */
+static void test_pages_come_ahead_of_cuts(void **state)
+{
+    (void)state;
+    static const size_t pages[] = {1, 2, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12, 16, 16, 16, 16};
+    enum { CUTS = sizeof pages / sizeof *pages, LARGE = 31 /* 8 KiB */ };
+    struct block *blocks = NULL;
+    if (os_page_size() != KIB(4) || !populates())
+        skip();
+    struct slab *s = find_without_pages(CLASS);
+    for (int i = 0; i < CUTS; i++)
+        assert_int_equal(pages_after_a_cut(s, &blocks), pages[i]);
+    free_rest(&a, s, blocks);
+    blocks = NULL;
+    s = find_without_pages(LARGE);
+    for (size_t i = 1; i <= UNIT_SIZE / size_class_bytes[LARGE]; i++)
+        assert_int_equal(pages_after_a_cut(s, &blocks), i);
+    free_rest(&a, s, blocks);
+    huge_set_mode(HUGE_WHERE_USED);
 }
 
 static void test_a_full_slab_is_given_up_and_claimed_by_a_free(void **state)
@@ -1313,6 +1365,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup(f, reset)
     const struct CMUnitTest tests[] = {
         TEST(test_an_empty_slab_is_free),
+        TEST(test_pages_come_ahead_of_cuts),
         TEST(test_a_full_slab_is_given_up_and_claimed_by_a_free),
         TEST(test_a_partly_free_slab_is_shared_and_found),
         TEST(test_a_shared_slab_is_linked_once),

@@ -22,6 +22,7 @@
 
 /* Atomic, relaxed: below it the next aligned mapping may well fit. Any value is right. */
 static _Atomic(uintptr_t) next_hint;
+static _Atomic(bool) never_populates; /* atomic, relaxed: the system can't */
 
 static void *map_at(void *hint, size_t bytes)
 {
@@ -116,6 +117,19 @@ bool os_unmap(void *start, size_t bytes)
 void os_split_huge_pages(void *start, size_t bytes)
 {
     advise(start, bytes, MADV_COLD); /* refused by Linux before 5.4 */
+}
+
+static bool populates(void)
+{
+    return !atomic_load_explicit(&never_populates, memory_order_relaxed);
+}
+
+void os_populate(void *start, size_t bytes)
+{
+    int saved = errno;
+    if (populates() && madvise(start, bytes, MADV_POPULATE_WRITE) != 0 && errno == EINVAL)
+        atomic_store_explicit(&never_populates, true, memory_order_relaxed);
+    errno = saved;
 }
 
 bool os_purge(void *start, size_t bytes)

@@ -6,8 +6,10 @@
 #include "slab.h"
 #include "os.h"
 
-#define CUT_BYTES  KIB(4) /* at once: to touch more makes a malloc wait for as many page faults */
-#define CUT_BLOCKS 64     /* at least, where there are pages already */
+#define CUT_BYTES  KIB(4)  /* at once: to touch more makes a malloc wait for as many page faults */
+#define CUT_BLOCKS 64      /* at least, where there are pages already */
+#define AHEAD_PAGE KIB(4)  /* with larger pages these come at once anyway */
+#define AHEAD_MOST KIB(16) /* more at once is hardly less work for each */
 #define FEW_BYTES  512
 #define FEW_WALKED 32 /* blocks of a free list at most: each is a line that may be far */
 
@@ -38,7 +40,8 @@ void slab_init_owner(struct slab *s, char *base, unsigned units, unsigned class_
     s->free = NULL;
     s->free_count = 0;
     s->capacity = (uint32_t)(units * UNIT_SIZE / bytes);
-    s->cut = (uint32_t)max_size(CUT_BYTES / bytes, has_pages ? CUT_BLOCKS : 1);
+    s->cut = (uint16_t)max_size(CUT_BYTES / bytes, has_pages ? CUT_BLOCKS : 1);
+    s->has_pages = has_pages;
     s->marked = 0;
     for (uint32_t i = 0; i < mark_words(s); i++)
         slab_marks_of(s)->word[i] = 0;
@@ -66,6 +69,24 @@ static uint32_t few_count(size_t bytes, unsigned doubled)
     return bytes >= few / 2 ? 1 : (uint32_t)max_size(fours, 4);
 }
 
+/* Where blocks end at `end`, pages are there up to this. */
+static size_t pages_end(size_t end)
+{
+    size_t most = AHEAD_PAGE;
+    while (most < end && most < AHEAD_MOST)
+        most *= 2;
+    return align_up(end, most);
+}
+
+/* Each cut would touch a page or so for the first time. Of a slab that is cut on, the next few pages
+ * come at once, as many as there are before them. */
+static void populate_ahead(struct slab *s, size_t from, size_t to)
+{
+    size_t had = from != 0 ? pages_end(from) : 0, wanted = pages_end(to);
+    if (wanted > had + AHEAD_PAGE)
+        os_populate(s->base + had, wanted - had);
+}
+
 /* `count` blocks, or what is left to cut. */
 static struct chain cut_owner(struct slab *s, uint32_t count)
 {
@@ -73,6 +94,8 @@ static struct chain cut_owner(struct slab *s, uint32_t count)
     uint32_t carved = slab_carved(s);
     count = (uint32_t)min_size(count, s->capacity - carved);
     char *first = s->base + carved * bytes;
+    if (!s->has_pages && bytes <= AHEAD_PAGE)
+        populate_ahead(s, carved * bytes, (carved + count) * bytes);
     char *last = first + (count - 1) * bytes;
     for (char *b = first; b < last; b += bytes)
         ((struct block *)b)->next = (struct block *)(b + bytes);

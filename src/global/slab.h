@@ -71,7 +71,8 @@ struct slab {
     _Atomic(uint32_t) used;   /* atomic, relaxed; owner writes: blocks that are out */
     _Atomic(uint32_t) carved; /* atomic, relaxed; owner writes: blocks ever made */
     uint32_t capacity;        /* owner only */
-    uint32_t cut;             /* owner only: how many blocks are made at once */
+    uint16_t cut;             /* owner only: how many blocks are made at once */
+    bool has_pages;           /* owner only: it had them before */
     TAILQ_ENTRY(slab) entry;  /* owner only: in the owner's list (remote/owned.h) */
 };
 
