@@ -604,15 +604,15 @@ static void test_what_is_only_mapped_is_not_used(void **state)
 }
 
 /* The first of all tests: what was in use of late counts. */
-static void test_a_heap_that_grows_asks_from_16_mib_on(void **state)
+static void test_a_heap_that_grows_asks_from_8_mib_on(void **state)
 {
     (void)state;
-    static void *small[12 * 32], *more[52 * 32];
-    assert_int_equal(blocks_that_asked(small, 12), 0);
+    static void *small[6 * 32], *more[52 * 32];
+    assert_int_equal(blocks_that_asked(small, 6), 0);
     int asked_for = blocks_that_asked(more, 52);
     if (has_flag(more[0], " hg") >= 0)
         assert_in_range(asked_for, 52, 2 * 52 - 1);
-    free_blocks(small, 12);
+    free_blocks(small, 6);
     free_blocks(more, 52);
 }
 
@@ -628,7 +628,7 @@ static int use_much(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_heap_that_grows_asks_from_16_mib_on),
+        cmocka_unit_test(test_a_heap_that_grows_asks_from_8_mib_on),
         cmocka_unit_test(test_a_block_in_the_place_of_another_goes_on_asking),
         cmocka_unit_test(test_what_is_only_mapped_is_not_used),
         cmocka_unit_test(test_buffers_are_asked_for_by_how_buffers_are_used),

@@ -30,8 +30,8 @@
 #define HEAP_SHARE        8   /* of the limit, a part as large may stay for each heap */
 #define HEAPS_MOST        32  /* that count */
 #define LEFT_MOST         16u /* units, of a new segment that is mapped for a run of over half of it */
-#define HUGE_LEAST_SLABS  MIB(16) /* resident: below, no huge pages */
-#define HUGE_LEAST_RUNS   MIB(8)
+#define HUGE_LEAST_SLABS  MIB(8) /* resident: below, no huge pages */
+#define HUGE_LEAST_RUNS   MIB(4)
 #define MISFIT_SHARE      2 /* of what is in use, a part as large may not fit */
 
 struct group {
