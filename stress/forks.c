@@ -286,7 +286,7 @@ static void fork_in_handler(int signal_number)
         act();
     } else {
         expect_success(pid, "a handler's child");
-        atomic_fetch_add(&handler_forks, 1);
+        atomic_fetch_add(&handler_forks, pid > 0);
     }
     errno = saved;
 }

@@ -429,6 +429,23 @@ static void test_what_is_purged_does_not_ask_any_more(void **state)
     huge_set_mode(HUGE_WHERE_USED);
 }
 
+/* Most of a huge page would go back at once. */
+static void test_none_ask_where_nothing_is_to_stay(void **state)
+{
+    (void)state;
+    ask_always_anew();
+    long limit = segment_purge_limit();
+    segment_set_purge_limit(0);
+    struct units taken = segment_take(UNITS_PER_SEGMENT, UNIT_SIZE);
+    assert_int_not_equal(has_flag(segment_unit(taken.segment, 0), " hg"), 1);
+    segment_set_purge_limit(limit);
+    struct units next = segment_take(UNITS_PER_SEGMENT, UNIT_SIZE);
+    assert_int_not_equal(has_flag(segment_unit(next.segment, 0), " hg"), 0);
+    segment_return(taken.segment, 0, UNITS_PER_SEGMENT, false);
+    segment_return(next.segment, 0, UNITS_PER_SEGMENT, false);
+    huge_set_mode(HUGE_WHERE_USED);
+}
+
 enum { HALF = UNITS_PER_HALF, HALF_BYTES = SEGMENT_SIZE / SEGMENT_HALVES };
 
 /* All of it is in use. */
@@ -656,6 +673,7 @@ int main(void)
         cmocka_unit_test(test_a_huge_page_that_is_purged_whole_may_come_again),
         cmocka_unit_test(test_all_of_a_huge_page_is_purged),
         cmocka_unit_test(test_what_came_with_a_huge_page_is_new_once),
+        cmocka_unit_test(test_none_ask_where_nothing_is_to_stay),
         cmocka_unit_test(test_huge_pages_that_are_free_are_purged_first),
     };
     return RUN_TESTS(tests);

@@ -169,7 +169,7 @@ static void took_new(struct heap *h, unsigned units)
     purge_some(units * UNIT_SIZE);
 }
 
-/* A bounded part, however much is reserved. */
+/* Of what was just mapped, or taken: a bounded part, however much is reserved. */
 static unsigned new_units(void *p, size_t size, bool zeroed)
 {
     unsigned units = units_for(min_size(size, SEGMENT_SIZE));
@@ -187,6 +187,7 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_
     count_large(h);
     look_for_unused(h, 0);
     void *p = take_kept(h, size, alignment, run_most, zeroed);
+    bool kept = p != NULL;
     if (p == NULL)
         p = map_large(size, alignment, run_most, zeroed);
     if (p == NULL) {
@@ -196,9 +197,9 @@ static void *large_in(struct heap *h, size_t size, size_t alignment, size_t run_
     if (p == NULL)
         return NULL;
     owned_takes(&h->owned, units_for(size));
-    unsigned is_new = new_units(p, size, *zeroed);
-    if (is_new != 0)
-        took_new(h, is_new);
+    unsigned units = kept ? 0 : new_units(p, size, *zeroed);
+    if (units != 0)
+        took_new(h, units);
     return p;
 }
 

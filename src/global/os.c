@@ -20,6 +20,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* of Linux 5.14: headers may be older than the system */
+#endif
+
 /* Atomic, relaxed: below it the next aligned mapping may well fit. Any value is right. */
 static _Atomic(uintptr_t) next_hint;
 static _Atomic(bool) never_populates; /* atomic, relaxed: the system can't */
@@ -127,7 +131,8 @@ static bool populates(void)
 void os_populate(void *start, size_t bytes)
 {
     int saved = errno;
-    if (populates() && madvise(start, bytes, MADV_POPULATE_WRITE) != 0 && errno == EINVAL)
+    if (populates() && madvise(start, bytes, MADV_POPULATE_WRITE) != 0 &&
+        (errno == EINVAL || errno == EPERM || errno == ENOSYS))
         atomic_store_explicit(&never_populates, true, memory_order_relaxed);
     errno = saved;
 }
@@ -202,8 +207,7 @@ static uint32_t *mark_place(void *to, size_t bytes)
     return (uint32_t *)(void *)((char *)to + bytes - sizeof(struct mark));
 }
 
-/* Of all calls under way no other has its mark at the same address, so that says whose it is. It
- * goes to the end, that it may not cost a huge page. */
+/* Of all calls under way no other has its mark at the same address, so that says whose it is. */
 static void mark_set(struct mark *mark, void *to, size_t bytes)
 {
     mark->word[0] = (uint32_t)(uintptr_t)mark ^ 0x9e3779b9u;
@@ -235,6 +239,7 @@ bool os_move(void *start, size_t old_bytes, void *to, size_t new_bytes)
 {
     int saved = errno;
     struct mark mark;
+    os_avoid_huge_pages(to, new_bytes); /* it goes; the old one's pages come as they are */
     mark_set(&mark, to, new_bytes);
     void *moved = mremap(start, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
     if (moved == MAP_FAILED && is_marked(&mark, to, new_bytes))

@@ -29,8 +29,8 @@ size_t os_peak_resident(void);
  * the process until the system runs short, though it is not resident any more. */
 void os_split_huge_pages(void *start, size_t bytes);
 /* Has the system make the pages that are not there yet, at once, as the first write to each would,
- * at less than its cost; those that this is a part of. Linux before 5.14 refuses: they come one by
- * one. */
+ * at less than its cost. `start` is that of a page. Linux before 5.14 refuses, and may otherwise:
+ * they come one by one. */
 void os_populate(void *start, size_t bytes);
 /* Gives the pages back at once; they read as zero afterwards. False: the contents are still
  * there. */

@@ -41,6 +41,8 @@ bool run_resize(void *p, size_t bytes)
     bool zeroed;
     if (want > have && !segment_take_at(s, first + have, want - have, &zeroed))
         return false;
+    if (want > have)
+        segment_first_use(s, first + have, want - have);
     registry_set_word(p, unit_word_run(UNIT_RUN, want));
     if (want < have)
         segment_return(s, first + want, have - want, false);

@@ -248,7 +248,7 @@ static uint64_t take_unused(struct segment *s, uint64_t mask)
     return unused;
 }
 
-/* The same. How many of them were dirty. */
+/* The caller has these units, and nobody has used them since. How many were dirty. */
 static long set_clean(struct segment *s, uint64_t mask)
 {
     uint64_t dirty = mask & atomic_load_explicit(&s->dirty, memory_order_relaxed);
@@ -427,13 +427,14 @@ static void open_units(struct segment *s, uint64_t free)
         hint_room(s);
 }
 
-/* Not in the first: most processes need no more. */
+/* Not in the first: most processes need no more. Nor where nothing that is free is to stay: it would
+ * come as a whole, and most of it go back at once. */
 static void ask_for_huge_pages(struct segment *s, struct huge_kind *kind, char *base)
 {
     enum huge_state state = HUGE_NOT_ASKED;
     if (s->index == 0)
         os_avoid_huge_pages(base, SEGMENT_SIZE);
-    else
+    else if (segment_purge_limit() != 0)
         state = huge_ask(kind, base, SEGMENT_SIZE);
     for (unsigned half = 0; half < SEGMENT_HALVES; half++)
         set_huge_state(s, half, state);

@@ -666,7 +666,8 @@ static void *resize_or_move(struct whale *w, size_t size)
 static void *resize_mapping(struct whale *w, size_t size, bool is_new)
 {
     size_t had = region_size(&w->region);
-    if (size < had && w->huge != HUGE_NOT_ASKED) /* the end falls into a huge page */
+    bool cuts_page = size < had && size % HUGE_PAGE != 0;
+    if (cuts_page && w->huge != HUGE_NOT_ASKED)
         os_split_huge_pages(w->region.base + size, os_page_size());
     char *p = resize_or_move(w, size);
     if (p == NULL || size < had)
@@ -694,7 +695,8 @@ static void *reuse(size_t used, size_t size, size_t alignment)
     return resized;
 }
 
-/* Whole units, that the cache tells lengths apart, and realloc need not ask for each page. Where
+/* Whole units, that the cache tells lengths apart, and realloc need not ask for each page. Small
+ * pages at the end cost more than a huge one, so that is mapped whole if it is not much longer. Where
  * there may be very many, each fills its place, and the system makes one mapping of neighbours. */
 static size_t size_to_map(size_t size)
 {
