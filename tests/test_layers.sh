@@ -25,4 +25,5 @@ forbid 'a system call outside of os.c' \
     $(ls src/*/*.c | grep -v 'global/os.c')
 forbid 'conditional compilation in src' '^[[:space:]]*#[[:space:]]*(if|ifdef|else|elif)\b' \
     $(find src -name '*.[ch]')
+forbid 'conditional compilation in src' '^[[:space:]]*#[[:space:]]*ifndef\b' $(find src -name '*.c')
 exit $failed

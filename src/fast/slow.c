@@ -173,9 +173,10 @@ static void took_new(struct heap *h, unsigned units)
 static unsigned new_units(void *p, size_t size, bool zeroed)
 {
     unsigned units = units_for(min_size(size, SEGMENT_SIZE));
-    if (zeroed || unit_word_kind(registry_word(p)) != UNIT_RUN)
-        return zeroed ? units : 0;
-    return segment_first_use(segment_of(p), segment_unit_of(p), units);
+    if (zeroed)
+        return units;
+    bool is_run = unit_word_kind(registry_word(p)) == UNIT_RUN;
+    return is_run ? segment_first_use(segment_of(p), segment_unit_of(p), units) : 0;
 }
 
 /* Up to `run_most` bytes it is a run, if there is one. */

@@ -20,9 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* of Linux 5.14: headers may be older than the system */
-#endif
+#define POPULATE_WRITE 23 /* MADV_POPULATE_WRITE, of Linux 5.14: headers may be older */
 
 /* Atomic, relaxed: below it the next aligned mapping may well fit. Any value is right. */
 static _Atomic(uintptr_t) next_hint;
@@ -131,7 +129,7 @@ static bool populates(void)
 void os_populate(void *start, size_t bytes)
 {
     int saved = errno;
-    if (populates() && madvise(start, bytes, MADV_POPULATE_WRITE) != 0 &&
+    if (populates() && madvise(start, bytes, POPULATE_WRITE) != 0 &&
         (errno == EINVAL || errno == EPERM || errno == ENOSYS))
         atomic_store_explicit(&never_populates, true, memory_order_relaxed);
     errno = saved;

@@ -39,10 +39,11 @@ bool run_resize(void *p, size_t bytes)
     unsigned have = unit_word_units(registry_word(p));
     unsigned want = units_for(bytes);
     bool zeroed;
-    if (want > have && !segment_take_at(s, first + have, want - have, &zeroed))
-        return false;
-    if (want > have)
+    if (want > have) {
+        if (!segment_take_at(s, first + have, want - have, &zeroed))
+            return false;
         segment_first_use(s, first + have, want - have);
+    }
     registry_set_word(p, unit_word_run(UNIT_RUN, want));
     if (want < have)
         segment_return(s, first + want, have - want, false);

@@ -239,7 +239,7 @@ static bool set_dirty(struct segment *s, uint64_t mask)
     return clean == mask;
 }
 
-/* Of these. */
+/* The caller has these units. Those that are marked as unused, and are so no more. */
 static uint64_t take_unused(struct segment *s, uint64_t mask)
 {
     uint64_t unused = mask & atomic_load_explicit(&s->unused, memory_order_relaxed);
